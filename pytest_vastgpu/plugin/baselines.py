@@ -30,7 +30,7 @@ from pytest_vastgpu.measuring.baseline_files import document
 from pytest_vastgpu.measuring.baseline_files import file_name
 from pytest_vastgpu.measuring.baseline_files import read
 from pytest_vastgpu.measuring.baseline_files import slug
-from pytest_vastgpu.measuring.baselines import no_such
+from pytest_vastgpu.measuring.baseline_words import no_such
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.git import NoRepository

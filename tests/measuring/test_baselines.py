@@ -13,11 +13,11 @@ import pytest
 
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
+from pytest_vastgpu.measuring.baseline_words import compare
+from pytest_vastgpu.measuring.baseline_words import no_such
 from pytest_vastgpu.measuring.baselines import BETWEEN_HOSTS
 from pytest_vastgpu.measuring.baselines import against
-from pytest_vastgpu.measuring.baselines import compare
 from pytest_vastgpu.measuring.baselines import history
-from pytest_vastgpu.measuring.baselines import no_such
 from pytest_vastgpu.measuring.baselines import spread
 from pytest_vastgpu.measuring.baselines import worth_keeping
 from pytest_vastgpu.measuring.figures import Figure

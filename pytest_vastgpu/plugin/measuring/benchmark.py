@@ -13,6 +13,7 @@ import pytest
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring import baseline_words
 from pytest_vastgpu.measuring import baselines
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import is_number
@@ -107,7 +108,7 @@ class Benchmark:
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
             notes = [f"hardware: {unfair}; so it is not {undone}"]
         elif entry is not None and self._compares:
-            notes = baselines.compare(entry, self._compares, stored_in(config))
+            notes = baseline_words.compare(entry, self._compares, stored_in(config))
         if entry is not None and self._compares:
             history = baselines.history(entry, self._compares, stored_in(config))
         if entry is not None and self._saves and not unfair and not baselines.worth_keeping(entry):
