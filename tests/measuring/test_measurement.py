@@ -269,6 +269,16 @@ def test_the_distribution_goes_from_the_quickest_to_the_slowest() -> None:
     assert (quantiles[0], quantiles[50], quantiles[100]) == pytest.approx((0.1, 0.2, 0.3))
 
 
+def test_the_distribution_is_of_the_same_times_as_the_numbers() -> None:
+    """Those between the tokens of the warm-up are in neither."""
+    before = [asked(at / 20 - 4, ttft=0.01, gaps=(0.1, 0.1, 0.1)) for at in range(60)]
+    seen = measurement.of(STREAM, 10.0, [*before, *(asked(at / 20, ttft=0.01, gaps=GAPS) for at in range(200))])
+    assert seen.quantiles["itl"][100] == pytest.approx(0.03)
+    assert [seen.quantiles["itl"][rank] for rank in (50, 90, 99)] == pytest.approx(
+        [seen[f"itl_p{rank}"].value for rank in (50, 90, 99)]
+    )
+
+
 def test_no_number_is_infinite_or_none() -> None:
     """JSON and pictures have none."""
     load = completions(model="m", slo={"ttft": 0.1})
