@@ -179,8 +179,8 @@ def baseline(text: str) -> tuple[str, ...]:
     found = {form[1]: f"{form[1]}:{form[2] or BASELINE}" for form in forms if form is not None}
     if len(found) < len(parts):
         raise ValueError(
-            "save or compare, with a name of letters, digits, dots and dashes if need be, such as compare:main; both "
-            "with a comma between; or none"
+            "save, compare, save:NAME, compare:NAME, one of each with a comma between, or none; a NAME has up to 64 "
+            "letters, digits, dots, dashes and underscores"
         )
     return tuple(found.values())
 

@@ -193,3 +193,38 @@ def test_an_exception_that_a_page_for_users_names_can_be_imported() -> None:
     named = {name for name in re.findall(r"`(\w+)`", pages) if hasattr(errors, name)}
     assert "VastGpuError" in named
     assert named | {"ConfigurationError", "WorkloadInvalid"} <= set(pytest_vastgpu.__all__)
+
+
+MEASURED = """
+import pytest
+from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.measurement import Measurement
+
+class Instance:
+    def measure(self, load, seconds):
+        assert load.body["ignore_eos"]
+        assert load.body["max_tokens"] > 1
+        return Measurement(load, seconds, {"ttft_p50": Figure(0.1, "s", 0.1, 0.1, -1)})
+
+@pytest.fixture
+def vast_instance(vast_workload):
+    assert vast_workload.adapter == "llamacpp"
+    return Instance()
+
+@pytest.fixture
+def vast_benchmark(vast_instance):
+    return vast_instance.measure
+"""
+
+
+def test_the_first_examples_of_measuring_can_be_pasted(pytester: pytest.Pytester) -> None:
+    """They name their workload, and ask for answers of several tokens."""
+    text = (ROOT / "docs/measuring.md").read_text()
+    first, stored = (
+        re.findall(r"```python\n(.*?)```", text.split(f"\n## {title}\n")[1], re.DOTALL)[0]
+        for title in ("Measure", "Compare with what was")
+    )
+    pytester.path.joinpath("conftest_examples").symlink_to(ROOT / "conftest_examples")
+    pytester.makeconftest(MEASURED)
+    path = pytester.makepyfile(f"{first}\n\n{stored.replace('test_speed', 'test_stored')}")
+    pytester.runpytest_inprocess("-p", "no:vastgpu", path).assert_outcomes(passed=2)

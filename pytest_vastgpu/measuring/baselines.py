@@ -1,4 +1,4 @@
-"""What a stored baseline makes us suspect. Pure: entries in, sentences out.
+"""What a stored baseline makes us suspect. Pure: entries in, changes out.
 
 Hosts of a kind differ, so what one of them measured says little about another. A suspicion needs more than that:
 one-sided p < 0.10 for all metrics together, by Student's t with the spread between hosts. That is published (8 %) until
@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.measuring import student
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
 from pytest_vastgpu.measuring.comparison import RULES
 from pytest_vastgpu.measuring.figures import Figure
-from pytest_vastgpu.measuring.figures import amount
-from pytest_vastgpu.measuring.figures import percent
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
 
@@ -36,6 +33,8 @@ ON_ONE_HOST = 0.03
 """The same between two starts on one host."""
 WORTH = 10
 """As many saves of the history count as much as the published figure."""
+LEAST_PAIRS = 5
+"""Of saves, before anything is learned of them: one wild save is in two pairs, and their median does not heed it."""
 BLIND = 4.0
 """A metric that must change by this factor to be suspected is not worth a word."""
 UNSTEADY = ("_p90", "_p99")
@@ -89,34 +88,14 @@ class Against:
     """Why there is nothing to compare with; empty: there is."""
 
 
-def no_such(baseline: str, stored: Sequence[Stored]) -> str:
-    """What is wrong with a name under which nothing was saved; empty: there is something."""
-    names = sorted({each.baseline for each in stored})
-    if baseline in names:
-        return ""
-    others = f"; there is {', '.join(names)}{did_you_mean(baseline, names)}" if names else ""
-    return f"no baseline {baseline!r} is kept here{others}; --vast-baseline=save:{baseline} keeps one"
+def worth_keeping(entry: Entry) -> bool:
+    """Whether a later measurement can be compared with it at all."""
+    return any(_log(entry, metric) is not None for metric in _comparable(entry))
 
 
 def history(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[Past]:
     """What was measured before, the oldest first: by the same test under the same load, on the same kind of GPU."""
     return [_past(each) for each in _alike(entry, baseline, stored)[0]]
-
-
-def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
-    """What a measurement makes us suspect, in sentences for people.
-
-    :param stored: Of all names, in any order.
-    """
-    found = against(entry, baseline, stored)
-    if found.why:
-        return [f"not compared: {found.why}; --vast-baseline=save:{baseline} keeps what is measured now"]
-    changes = found.changes
-    if not changes:
-        return [f"not compared: it has no metric in common with baseline {baseline!r}"]
-    if all(each.blind and each.p >= RULES.suspected_p for each in changes):
-        return [f"not compared: too unsure is {', '.join(each.metric for each in changes)}; measure for longer"]
-    return list(_told(entry, baseline, found.base, changes))
 
 
 def against(entry: Entry, baseline: str, stored: Sequence[Stored]) -> Against:
@@ -143,7 +122,7 @@ def spread(metric: str, alike: Sequence[Stored], *, one_host: bool) -> Spread:
     seen = [(machine, value) for machine, value in logs if value is not None]
     steps = [abs(after - before) for (one, before), (other, after) in pairwise(seen) if (one == other) is one_host]
     usual = ON_ONE_HOST if one_host else BETWEEN_HOSTS
-    if not steps:
+    if len(steps) < LEAST_PAIRS:
         return Spread(usual, 0)
     # The median of an absolute normal variable is 0.6745 of its deviation, and each step is between two of them.
     learned = statistics.median(steps) / 0.6745 / math.sqrt(2)
@@ -205,13 +184,16 @@ def _base(entry: Entry, alike: Sequence[Stored]) -> list[Stored]:
     return [each for each in base if each.entry.machine == entry.machine] or base
 
 
-def _changes(entry: Entry, base: Sequence[Stored], alike: Sequence[Stored]) -> list[Change]:
-    metrics = [
+def _comparable(entry: Entry) -> list[str]:
+    return [
         metric
         for metric, figure in entry.figures.items()
-        if figure.better and figure.unit in UNITS and not metric.endswith(UNSTEADY)
-        if figure.value >= 0 and any(_log(each.entry, metric) is not None for each in base)
+        if figure.better and figure.unit in UNITS and not metric.endswith(UNSTEADY) and figure.value >= 0
     ]
+
+
+def _changes(entry: Entry, base: Sequence[Stored], alike: Sequence[Stored]) -> list[Change]:
+    metrics = [metric for metric in _comparable(entry) if any(_log(each.entry, metric) is not None for each in base)]
     return [_change(metric, entry, base, alike, len(metrics)) for metric in metrics]
 
 
@@ -265,63 +247,6 @@ def _error(figure: Figure) -> float:
     apart = (figure.high - figure.low) / figure.value
     width = math.log(figure.high / figure.low) if 0 < figure.low <= figure.high else abs(apart)
     return width / (2 * 1.96)
-
-
-def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence[Change]) -> Iterator[str]:
-    machines = sorted({each.entry.machine for each in base})
-    last = base[-1]
-    of = f"commit {last.commit[:9]}" if last.commit else "no commit"
-    whose = "this machine" if machines == [entry.machine] else f"machine {', '.join(machines)}, not this one"
-    against = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
-    suspects = [each for each in changes if each.p < RULES.suspected_p]
-    clear = [each for each in changes if not each.blind]
-    told = [_sees(clear, machines, entry)] if clear else []
-    if blind := [each.metric for each in changes if each.blind and each not in suspects]:
-        told.append(f"too unsure to compare: {', '.join(blind)}")
-    if suspects:
-        yield f"suspected, against {against}: {'; '.join(map(_worse, suspects))}"
-        yield "; ".join([*told, f"to settle it, compare on one host: {_settles(suspects, last, baseline)}"])
-    else:
-        yield "; ".join([f"nothing suspected, against {against}: {', '.join(map(_moved, clear))}", *told])
-    failed, before = (sum(each.errors.values()) for each in (entry, last.entry))
-    if failed and not before:
-        yield f"{failed} of its requests failed, and none of the baseline's did"
-
-
-def _sees(clear: Sequence[Change], machines: Sequence[str], entry: Entry) -> str:
-    least = ", ".join(f"{each.metric} from {percent(each.resolves, 0)} on" for each in clear)
-    return f"in 8 of 10 cases it suspects {least} ({_why(clear[0].spread, machines, entry)})"
-
-
-def _why(usual: Spread, machines: Sequence[str], entry: Entry) -> str:
-    what = "starts on one machine" if list(machines) == [entry.machine] else "machines of a kind"
-    source = f"learned from {usual.learned} pairs of saves" if usual.learned else "published, nothing learned yet"
-    return f"{what} differ by {percent(usual.sigma, 0)}, {source}"
-
-
-def _worse(change: Change) -> str:
-    word = "lower" if change.now.better > 0 else "higher"
-    return (
-        f"{change.metric} is {percent(change.slower, 0)} {word} "
-        f"({percent(change.low, 0)} to {percent(change.high, 0)}): "
-        f"{amount(change.now.value, change.now.unit)}, was {amount(change.before, change.now.unit)}"
-    )
-
-
-def _moved(change: Change) -> str:
-    lower = (change.slower > 0) is (change.now.better > 0)
-    return f"{change.metric} {percent(abs(change.slower), 0)} {'lower' if lower else 'higher'}"
-
-
-def _settles(suspects: Sequence[Change], last: Stored, baseline: str) -> str:
-    gates = ", ".join(
-        f"{each.metric}={min(0.5, max(0.05, math.floor(each.slower * 100) / 100)):g}" for each in suspects
-    )
-    then = f"commit {last.commit[:9]}" if last.commit else f"baseline {baseline!r}"
-    return (
-        f"vast_compare(baseline=<the workload of {then}>, candidate=<this one>, load=<this load>)"
-        f".assert_no_regression({gates})"
-    )
 
 
 def _past(stored: Stored) -> Past:

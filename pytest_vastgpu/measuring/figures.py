@@ -14,6 +14,8 @@ _MORE = 4
 """Digits that a number has beyond those of others, at most."""
 _MOST = 9
 """Digits behind the point, at most."""
+_LONG, _LONG_PERCENT = 1e15, 1e6
+"""From here on a number has a power of ten: its digits would fill a line, and nobody counts them."""
 
 _EXACT = 1e-9
 """A number that is known better than this share of it is exact: the rest is of the arithmetic."""
@@ -85,6 +87,8 @@ def number(value: float, doubt: float = 0.0) -> str:
     if not math.isfinite(value):
         return UNKNOWN if math.isnan(value) else "∞" if value > 0 else "-∞"
     size = abs(value)
+    if size >= _LONG:
+        return f"{value:.3g}"
     places = 0 if size >= 100 or not size else 1 if size >= 10 else 2 if size >= 1 else 2 - math.floor(math.log10(size))
     if 0 < doubt < math.inf:
         places = max(places, min(-math.floor(math.log10(doubt)), places + _MORE))
@@ -96,16 +100,20 @@ def amount(value: float, unit: str, doubt: float = 0.0) -> str:
     if math.isnan(value):
         return UNKNOWN
     factor, name = scale(value, unit)
-    if not unit and float(value).is_integer():
+    if not unit and float(value).is_integer() and abs(value) < _LONG:
         return f"{value:,.0f}"
     return f"{number(value / factor, doubt / factor)} {name}".rstrip()
 
 
 def percent(share: float, places: int = 1) -> str:
     """``6.2 %``."""
-    return f"{100 * share:.{places}f} %" if math.isfinite(share) else UNKNOWN
+    value = 100 * share
+    if not math.isfinite(value):
+        return UNKNOWN
+    return f"{value:.{places}f} %" if abs(value) < _LONG_PERCENT else f"{value:.3g} %"
 
 
 def difference(share: float) -> str:
     """``+6.2 %``."""
-    return f"{'' if share < 0 else '+'}{percent(share)}" if math.isfinite(share) else UNKNOWN
+    told = percent(share)
+    return told if share < 0 or told == UNKNOWN else f"+{told}"

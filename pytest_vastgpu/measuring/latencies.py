@@ -95,13 +95,16 @@ def percentiles(values: Sequence[float]) -> Sequence[float]:
 
     :param values: In ascending order.
     """
-    return tuple(values[round((len(values) - 1) * percent / 100)] for percent in range(101)) if values else ()
+    return tuple(intervals.interpolated(values, percent / 100) for percent in range(101)) if values else ()
 
 
-def pictures(found: dict[str, Points | str]) -> dict[str, Sequence[float]]:
-    """The :func:`percentiles` of each time, of what was answered."""
+def pictures(found: dict[str, Points | str], seconds: float) -> dict[str, Sequence[float]]:
+    """The :func:`percentiles` of each time, of what was answered: of the same values as :func:`figures`."""
+    blocks = intervals.for_quantiles(seconds)
     known = {name: points for name, points in found.items() if not isinstance(points, str)}
     return {
-        name: percentiles(sorted(value for _, value in points if math.isfinite(value)))
+        name: percentiles(
+            sorted(value for moment, value in points if math.isfinite(value) and blocks.at(moment) is not None)
+        )
         for name, points in known.items()
     }

@@ -135,7 +135,7 @@ def of(
         seconds,
         figures={name: each for name, each in told.items() if isinstance(each, Figure)},
         errors=dict(Counter(failed).most_common()),
-        quantiles=latencies.pictures(times),
+        quantiles=latencies.pictures(times, seconds),
         unbounded=unbounded,
         missing={name: each for name, each in told.items() if isinstance(each, str)},
         notes=(*notes, *_notes(counted, done, failed)),

@@ -94,18 +94,31 @@ def rate(
     """
     moment = "start" if closed else "end"
     inside = [each for each in done if each["end"] > 0 and each[moment] < seconds]
-    if len(inside) < LEAST:
-        needed = seconds * LEAST / max(1, len(inside))
-        return (
-            f"{LEAST} answered requests are needed that were under way in these {seconds:g} s, and there are "
-            f"{len(inside)}, those of the warm-up too: measure for {needed:.0f} s or longer"
-        )
-    lasts = math.fsum(each["end"] - each["start"] for each in inside) / len(inside)
+    lasts = math.fsum(each["end"] - each["start"] for each in inside) / max(1, len(inside))
     blocks = intervals.for_rates(seconds, lasts)
-    amounts = [0.0] * blocks.count
+    amounts, worth = [0.0] * blocks.count, [0.0] * blocks.count
     for each in inside:
         blocks.spread(each[moment], each["end"], amounts, amount(each))
+        blocks.spread(each[moment], each["end"], worth)
+    # Of requests that take longer than all of this, nothing here says how much they differ, however many are under way.
+    makes = round(math.fsum(worth), 3)
+    needed = max(seconds * LEAST / makes if makes else math.inf, lasts)
+    if needed > seconds:
+        return _too_little(makes, lasts, seconds, needed)
     return per_second(amounts, blocks, unit)
+
+
+def _too_little(makes: float, lasts: float, seconds: float, needed: float) -> str:
+    """Why a rate is not known.
+
+    :param makes: So many requests' work was done.
+    """
+    if not makes:
+        return f"no request was answered in {seconds:g} s: measure for longer"
+    return (
+        f"what was done in {seconds:g} s makes {makes:.3g} requests, of {lasts:.3g} s each: "
+        f"measure for {math.ceil(needed)} s or longer"
+    )
 
 
 def token_rate(done: Iterable[Seen], seconds: float) -> Figure | str:

@@ -30,11 +30,12 @@ from pytest_vastgpu.measuring.baseline_files import document
 from pytest_vastgpu.measuring.baseline_files import file_name
 from pytest_vastgpu.measuring.baseline_files import read
 from pytest_vastgpu.measuring.baseline_files import slug
-from pytest_vastgpu.measuring.baselines import no_such
+from pytest_vastgpu.measuring.baseline_words import no_such
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.git import NoRepository
 from pytest_vastgpu.plugin.git import commit_info
+from pytest_vastgpu.plugin.measurements import MEASUREMENT
 from pytest_vastgpu.plugin.options import SETTINGS
 
 DIRECTORY = Path(".vastgpu", "baselines")
@@ -67,7 +68,7 @@ def problems(config: pytest.Config) -> list[str]:
         if saves:
             (config.rootpath / DIRECTORY).mkdir(parents=True, exist_ok=True)
         if compares:
-            missing = no_such(compares, stored_in(config))
+            missing = no_such(compares, stored_in(config), sanitize.line(str(config.rootpath / DIRECTORY)))
             if missing and saves != compares:  # with the same name, this run is the first
                 return [f"--vast-baseline=compare:{compares}: {missing}"]
     except OSError as error:
@@ -90,11 +91,14 @@ class Saving:
         """How the call of each test, in each worker, has ended last."""
         self._lost = 0
         """Measurements of tests that did not pass."""
+        self._expected = False
+        """Whether a test has measured, or failed and so may have wanted to."""
         self._told: list[tuple[str, bool]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A phase of a test is over, here or in a worker."""
         test = (report.nodeid, getattr(report, "node", None))
+        self._expected = self._expected or report.failed or bool(carried(report, MEASUREMENT))
         if report.when == "call":
             self._passed[test] = report.passed
         if report.when != "teardown":
@@ -108,9 +112,13 @@ class Saving:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files."""
-        if not self._entries:
-            return
         name = name_for("save", self._config)
+        lost = f" ({self._lost} of tests that did not pass are not)" if self._lost else ""
+        if not self._entries:
+            if self._expected:
+                why = "no test that passed has a measurement by vast_benchmark that can be compared with"
+                self._told.append((f"nothing is saved as baseline {name!r}: {why}{lost}", False))
+            return
         try:
             paths = save(self._config.rootpath, name, self._entries)
         except OSError as error:
@@ -118,7 +126,6 @@ class Saving:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
-        lost = f" ({self._lost} of tests that did not pass are not)" if self._lost else ""
         count = f"{len(self._entries)} measurement{'' if len(self._entries) == 1 else 's'}"
         where = ", ".join(str(path.relative_to(self._config.rootpath)) for path in paths)
         self._told.append((f"baseline {name!r} is saved, {count}{lost}: commit {where}", False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +47,7 @@ _MARKUP: Mapping[str, Mapping[str, bool]] = {
 
 
 def _by_number(test: str) -> list[tuple[int, str]]:
-    """Sorts ``test[2]`` before ``test[16]``."""
+    """Sorts ``test [gw2]`` before ``test [gw16]``."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", test)]
 
 
@@ -104,10 +105,23 @@ class MeasurementReport:
         self._in_each = in_each
         self._kept: dict[str, list[tuple[str, str]]] = {}
         """Names and texts of each test."""
+        self._order: Mapping[str, int] = {}
+        """The place of each test in the order in which the run has them."""
+        self._places: dict[str, int] = {}
+        """The same of each name in what is kept."""
         self._records: Kept | None = None
         """They are read once."""
         self._files = ""
         """Where the files are, in a sentence; empty: there are none."""
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note the order of the tests."""
+        self._order = {item.nodeid: at for at, item in enumerate(session.items)}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note the order of the tests, which end in any order: all workers have the same."""
+        self._order = self._order or {test: at for at, test in enumerate(ids)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -115,6 +129,7 @@ class MeasurementReport:
         if report.when != "teardown":
             return
         name = f"{report.nodeid} [{report.node.gateway.id}]" if self._in_each else report.nodeid
+        self._places[name] = self._order.get(report.nodeid, len(self._order))
         self._kept[name] = [(key, text) for key in (MEASUREMENT, COMPARISON) for text in carried(report, key)]
 
     def write_files(self, directory: Path) -> None:
@@ -157,7 +172,7 @@ class MeasurementReport:
         return self._records
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
-        tests = sorted(self._kept, key=_by_number)  # they ended in any order
+        tests = sorted(self._kept, key=lambda test: (self._places[test], _by_number(test)))
         return [(test, text) for test in tests for key, text in self._kept[test] if key == kind]
 
     def _write_files(self, kept: Kept, directory: Path) -> str:

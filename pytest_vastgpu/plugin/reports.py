@@ -17,6 +17,7 @@ from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
@@ -139,7 +140,7 @@ class ReportHooks:
         if report.failed or hasattr(report, "wasxfail"):
             # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
             with suppress(VastGpuError, Cancelled):
-                excuse = explain(report, held)
+                excuse = explain(report, held, told=_needs_no_log(call))
         elif call.when == "call" and subtests.over and not subtests.failed:
             excuse = subtests.excuse  # pytest fails a test whose subtest is an error
         if excuse is not None:
@@ -201,9 +202,15 @@ class Excuse:
             report.when = "setup"
 
 
-def explain(report: pytest.TestReport, held: Sequence[VastInstance]) -> Excuse | None:
+def _needs_no_log(call: pytest.CallInfo[None]) -> bool:
+    return call.excinfo is not None and isinstance(call.excinfo.value, ConfigurationError)
+
+
+def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False) -> Excuse | None:
     """Add to a report what became of the test's instances, and what their servers have printed.
 
+    :param told: Whether the test's own error says all there is to know, such as of a wrong argument: the log of a
+        server that lives would only hide it.
     :returns: What takes the place of the test's own result; None: that stays.
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
@@ -218,7 +225,7 @@ def explain(report: pytest.TestReport, held: Sequence[VastInstance]) -> Excuse |
             stories.append((_story(fate, instance), fate.verdict.failure_class.blames_machine))
         elif fate is not None:
             report.sections.append(("vastgpu what became of the server", _story(fate, instance)))
-        if fate is None and report.failed:
+        if fate is None and report.failed and not told:
             with suppress(VastGpuError):  # the test has given it back
                 report.sections.append(("vastgpu server log (end)", sanitize.tail(instance.logs(), LOG_LINES)))
         elif fate is not None and fate.log:

@@ -11,6 +11,7 @@ from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import amount
 from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.figures import number
+from pytest_vastgpu.measuring.figures import percent
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.record import Compared
@@ -38,14 +39,15 @@ def in_short(figure: Figure) -> str:
     if not half or not figure.value or not math.isfinite(half):
         return value
     share = 100 * half / abs(figure.value)
-    return f"{value} ±{f'{share:.0f}' if share >= 10 else f'{share:.2g}'} %"
+    return f"{value} ±{percent(share / 100, 0) if share >= 10 else f'{share:.2g} %'}"
 
 
 def slowdown(judged: Judged) -> str:
     """``+6.2 % (+4.1 to +8.4)``."""
     if not judged.rounds:
         return UNKNOWN
-    return f"{difference(judged.slowdown)} ({100 * judged.low:+.1f} to {100 * judged.high:+.1f})"
+    low, high = (difference(edge).removesuffix(" %") for edge in (judged.low, judged.high))
+    return f"{difference(judged.slowdown)} ({low} to {high})"
 
 
 def load_line(load: Load) -> str:

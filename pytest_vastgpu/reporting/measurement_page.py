@@ -102,7 +102,7 @@ def _measured(record: Measured) -> str:
     found = record.measurement
     rows = [[metric_name(metric), figure.middle, figure.interval] for metric, figure in found.figures.items()]
     failed = errors(record)
-    pictures = distribution(found.quantiles) + over_commits(record)
+    pictures = distribution(found) + over_commits(record)
     return (
         _faint(
             [

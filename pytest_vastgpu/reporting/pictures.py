@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from itertools import groupby
 
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
-from pytest_vastgpu.measuring.figures import amount
 from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.figures import scale
+from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json
@@ -40,6 +41,9 @@ _MOST = 0.5
 _ROW = 46
 """Height of a metric in the picture of a comparison."""
 
+_OF_ANSWERS = ("itl",)
+"""Times of which a request that failed has none."""
+
 COLOURED = {
     Finding.REGRESSION: ("#b3261e", "#ff8a80"),
     Finding.IMPROVEMENT: ("#1b6e3c", "#7bd49a"),
@@ -50,16 +54,23 @@ COLOURED = {
 """The colour of a finding on light and on dark ground. A finding is named wherever it is coloured."""
 
 
-def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
+def distribution(found: Measurement) -> str:
     """Which part of the requests took how long at most. Empty where no time was kept.
 
-    :param quantiles: Seconds for 0 %, 1 %, … 100 %, by kind of time.
+    Marked are the quantiles among the figures alone: others are too unsure to be told.
     """
-    curves = {name: values for name, values in quantiles.items() if len(values) > 1}
+    curves = {name: values for name, values in found.quantiles.items() if len(values) > 1}
     if not curves:
         return ""
-    shortest = min(values[0] for values in curves.values())
-    longest = max(values[-1] for values in curves.values())
+    marked = {
+        (name, rank): figure
+        for name in curves
+        for rank in (50, 90, 99)
+        if (figure := found.figures.get(f"{name}_p{rank}")) is not None and math.isfinite(figure.value)
+    }
+    every = [*(figure.value for figure in marked.values()), *chain.from_iterable(curves.values())]
+    shortest, longest = min(every), max(every)
+    answered = _answered(found)
     log = shortest > 0 and longest > _WIDE * shortest
     factor, unit = scale(longest, "s")
     left = svg.left_of([(0, "100 %")])
@@ -76,18 +87,23 @@ def distribution(quantiles: Mapping[str, Sequence[float]]) -> str:
     for at, (name, values) in enumerate(list(curves.items())[:SERIES]):
         last = len(values) - 1
         kind = f"series{at % SERIES}"
-        body.append(svg.path(((x.at(each), y.at(100 * rank / last)) for rank, each in enumerate(values)), kind))
-        for rank in (50, 90, 99):
-            value = values[round(rank * last / 100)]
-            told = f"{metric_name(name)} p{rank}: {amount(value, 's')}"
-            body.append(svg.point(x.at(value), y.at(rank), f"{kind} dot", told))
+        part = 100 if name in _OF_ANSWERS else 100 * answered
+        body.append(svg.path(((x.at(each), y.at(part * rank / last)) for rank, each in enumerate(values)), kind))
+        for (whose, rank), figure in marked.items():
+            if whose == name:
+                told = f"{metric_name(name)} p{rank}: {figure}"
+                body.append(svg.point(x.at(figure.value), y.at(rank), f"{kind} dot", told))
         legend = f"● {metric_name(name)}"
         body.append(svg.text(free, 14, legend, f"{kind} words", most=14))
         free += svg.wide(legend) + 10
-    told = "; ".join(
-        f"{metric_name(name)}: half within {amount(values[len(values) // 2], 's')}" for name, values in curves.items()
-    )
+    told = "; ".join(f"{metric_name(name)} p{rank}: {figure}" for (name, rank), figure in marked.items())
     return svg.picture("How long requests took: part of all that took at most so long", HEIGHT, "".join(body), told)
+
+
+def _answered(found: Measurement) -> float:
+    """The share of requests that were answered: the others took longer than any."""
+    asked, failed = (found.figures[name].value if name in found.figures else 0.0 for name in ("requests", "errors"))
+    return asked / (asked + failed) if asked > 0 and failed > 0 else 1.0
 
 
 def _round_time(seconds: float) -> str:

@@ -13,12 +13,13 @@ import pytest
 
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import Stored
+from pytest_vastgpu.measuring.baseline_words import compare
+from pytest_vastgpu.measuring.baseline_words import no_such
 from pytest_vastgpu.measuring.baselines import BETWEEN_HOSTS
 from pytest_vastgpu.measuring.baselines import against
-from pytest_vastgpu.measuring.baselines import compare
 from pytest_vastgpu.measuring.baselines import history
-from pytest_vastgpu.measuring.baselines import no_such
 from pytest_vastgpu.measuring.baselines import spread
+from pytest_vastgpu.measuring.baselines import worth_keeping
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import completions
 
@@ -119,10 +120,40 @@ def test_where_nothing_is_suspected_it_says_what_it_could_have_seen() -> None:
     )
 
 
+def test_what_is_better_beyond_all_measure_is_doubted() -> None:
+    """Such as after a baseline of a server that stood still."""
+    kept = [stored(entry(500.0))]
+    *_, told = compare(entry(), "main", kept)
+    assert told == "better by more than 4 times: throughput, time0_p50; was the baseline, or this, no usual run?"
+    assert len(compare(entry(0.7, machine="1"), "main", [stored(entry())])) == 1
+
+
 def test_what_was_learned_is_told_with_how_much_it_rests_on() -> None:
-    kept = [stored(entry(machine=machine), day) for day, machine in enumerate("123", 1)]
-    (told,) = compare(entry(machine="4"), "main", kept)
-    assert told.endswith("(machines of a kind differ by 7 %, learned from 2 pairs of saves)")
+    kept = [stored(entry(machine=machine), day) for day, machine in enumerate("123456", 1)]
+    (told,) = compare(entry(machine="7"), "main", kept)
+    assert told.endswith("(machines of a kind differ by 7 %, learned from 5 pairs of saves)")
+
+
+@pytest.mark.parametrize("saves", range(1, 9))
+@pytest.mark.parametrize("one_host", [True, False])
+def test_one_wild_save_does_not_move_what_is_taken_for_usual(saves: int, one_host: bool) -> None:
+    """Such as of a server that stood still meanwhile, wherever in the history it is."""
+
+    def learned(wild: int | None) -> float:
+        kept = [
+            stored(entry(500.0 if day == wild else 1.03 ** (day % 2), "1" if one_host else str(day)), day + 1)
+            for day in range(saves)
+        ]
+        return spread("throughput", kept, one_host=one_host).sigma
+
+    assert [learned(wild) for wild in range(saves)] == pytest.approx([learned(None)] * saves, rel=0.01)
+
+
+def test_a_measurement_without_a_number_that_can_be_compared_is_not_worth_keeping() -> None:
+    unsteady = {"e2e_p99": Figure(1, "s", 1, 1, -1), "requests": Figure(1, "", 1, 1), "gpu_power": Figure(1, "W", 1, 1)}
+    assert not worth_keeping(replace(entry(), figures=unsteady))
+    assert not worth_keeping(replace(entry(), figures={"goodput": Figure(0, "1/s", 0, 0, 1)}))
+    assert worth_keeping(entry())
 
 
 def test_requests_that_failed_are_told() -> None:
@@ -181,12 +212,14 @@ def test_a_baseline_of_another_name_is_another_one() -> None:
 
 def test_a_name_under_which_nothing_was_saved_is_told_with_those_that_there_are() -> None:
     kept = [stored(entry(), name="main"), stored(entry(), name="release")]
-    assert no_such("main", kept) == ""
-    assert no_such("relaese", kept) == (
-        "no baseline 'relaese' is kept here; there is main, release; did you mean release?; "
+    assert no_such("main", kept, "/suite") == ""
+    assert no_such("relaese", kept, "/suite") == (
+        "no baseline 'relaese' is kept in /suite: there is main, release; did you mean release?; "
         "--vast-baseline=save:relaese keeps one"
     )
-    assert no_such("main", []) == "no baseline 'main' is kept here; --vast-baseline=save:main keeps one"
+    assert no_such("main", [], "/suite") == (
+        "no baseline 'main' is kept in /suite: nothing is kept there; --vast-baseline=save:main keeps one"
+    )
 
 
 def test_the_last_save_is_the_baseline_with_all_others_of_its_commit() -> None:

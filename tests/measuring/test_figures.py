@@ -39,3 +39,15 @@ def test_a_figure_for_another_amount_has_its_interval_and_keeps_what_is_better()
 def test_a_share_and_a_difference_are_percent() -> None:
     assert [percent(0.0625), percent(0.0625, 0), percent(math.nan)] == ["6.2 %", "6 %", "not known"]
     assert [difference(0.0625), difference(-0.5), difference(math.inf)] == ["+6.2 %", "-50.0 %", "not known"]
+
+
+@pytest.mark.parametrize("size", [1e15, 1e100, 1e300, 1e307])
+@pytest.mark.parametrize("unit", ["s", "1/s", ""])
+def test_no_number_fills_a_line(size: float, unit: str) -> None:
+    for value in (size, -size):
+        for text in (str(Figure(value, unit, value / 2, 2 * value)), str(exact(value, unit))):
+            assert len(text) <= 60
+        assert len(percent(value)) <= 12
+        assert len(difference(value)) <= 12
+    assert percent(9999) == "999900.0 %"
+    assert difference(1e300) == "+1e+302 %"

@@ -161,10 +161,35 @@ def test_a_p99_of_too_few_requests_is_missing_and_says_what_it_needs() -> None:
 
 def test_a_rate_of_two_requests_is_missing_and_says_what_it_needs() -> None:
     seen = measurement.of(HTTP, 2.0, [asked(0.0, 1.0), asked(1.0, 1.0)])
-    with pytest.raises(
-        MeasurementFailed, match=r"no throughput: 3 answered requests are .* and there are 2, .* for 3 s"
-    ):
-        seen["throughput"]
+    why = "what was done in 2 s makes 2 requests, of 1 s each: measure for 3 s or longer"
+    assert seen.missing["throughput"] == why
+
+
+@pytest.mark.parametrize(("many", "longer"), [(1, 38), (2, 19), (64, 10)])
+def test_requests_that_outlast_the_run_have_no_rate(many: int, longer: int) -> None:
+    """A server stands still: that so much of the standstill is in these seconds is no measure of its speed."""
+    before = [asked(-0.2 * many + 0.2 * at, 0.1) for at in range(many)]
+    stalled = [asked(0.45 + at / 1000, 9.54) for at in range(many)]
+    load = completions(model="m", stream=False, slo={"e2e": 20})
+    seen = measurement.of(load, 2.0, [*before, *stalled])
+    assert "throughput" not in seen.figures
+    assert "goodput" not in seen.figures
+    assert seen.missing["throughput"].endswith(f" s each: measure for {longer} s or longer")
+
+
+def test_what_is_said_of_requests_agrees_with_how_many_there_were() -> None:
+    """One that began in the warm-up is not among the ``requests``, and yet some of it was done in these seconds."""
+    seen = measurement.of(HTTP, 1.0, [asked(-0.5, 0.9), asked(0.4, 0.8)])
+    assert seen["requests"].value == 1
+    assert seen.missing["throughput"] == (
+        "what was done in 1 s makes 1.19 requests, of 0.85 s each: measure for 3 s or longer"
+    )
+
+
+def test_where_nothing_was_answered_in_time_a_rate_says_so() -> None:
+    load = http_load("/", rate=1)
+    seen = measurement.of(load, 2.0, [asked(0.5, 4.0, due=0.5)])
+    assert seen.missing["throughput"] == "no request was answered in 2 s: measure for longer"
 
 
 def test_a_price_of_tokens_that_hardly_come_is_missing() -> None:
@@ -237,12 +262,6 @@ def test_times_between_tokens_that_came_together_are_no_numbers() -> None:
     assert few["itl_p50"].low > 0
 
 
-def test_a_request_of_the_warm_up_is_told_where_it_counts_for_a_rate() -> None:
-    seen = measurement.of(HTTP, 1.0, [asked(-0.5, 1.0), asked(0.5, 1.0)])
-    assert seen["requests"].value == 1
-    assert "in these 1 s, and there are 2, those of the warm-up too" in seen.missing["throughput"]
-
-
 def test_without_an_slo_there_is_no_goodput() -> None:
     assert "goodput" not in measurement.of(HTTP, 10.0, steady(10)).figures
 
@@ -269,6 +288,16 @@ def test_the_distribution_goes_from_the_quickest_to_the_slowest() -> None:
     quantiles = measurement.of(HTTP, 11.0, requests).quantiles["e2e"]
     assert len(quantiles) == 101
     assert (quantiles[0], quantiles[50], quantiles[100]) == pytest.approx((0.1, 0.2, 0.3))
+
+
+def test_the_distribution_is_of_the_same_times_as_the_numbers() -> None:
+    """Those between the tokens of the warm-up are in neither."""
+    before = [asked(at / 20 - 4, ttft=0.01, gaps=(0.1, 0.1, 0.1)) for at in range(60)]
+    seen = measurement.of(STREAM, 10.0, [*before, *(asked(at / 20, ttft=0.01, gaps=GAPS) for at in range(200))])
+    assert seen.quantiles["itl"][100] == pytest.approx(0.03)
+    assert [seen.quantiles["itl"][rank] for rank in (50, 90, 99)] == pytest.approx(
+        [seen[f"itl_p{rank}"].value for rank in (50, 90, 99)]
+    )
 
 
 def test_no_number_is_infinite_or_none() -> None:

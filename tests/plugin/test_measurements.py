@@ -187,20 +187,23 @@ def test_a_test_that_is_tried_again_counts_with_its_last_try(pytester: pytest.Py
     assert found["measurement"]["figures"]["throughput"]["value"] == 2.0
 
 
-def test_tests_are_in_an_order_that_people_expect(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_tests_are_in_the_order_of_the_run(pytester: pytest.Pytester, workers: int) -> None:
     pytester.makepyfile(
         """
         import pytest
         from conftest import *
         @pytest.mark.parametrize("n", [16, 2, 1])
         def test_it(request, n): keep(request.node, measured())
+        def test_first_by_name(request): keep(request.node, measured())
         """
     )
-    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=3)
+    pytester.runpytest_inprocess("-p", "no:randomly", f"-n{workers}").assert_outcomes(passed=4)
     assert [each["test"].partition("::")[2] for each in written(pytester)["measurements"]] == [
-        "test_it[1]",
-        "test_it[2]",
         "test_it[16]",
+        "test_it[2]",
+        "test_it[1]",
+        "test_first_by_name",
     ]
 
 

@@ -195,3 +195,21 @@ def test_a_test_that_gave_its_instance_back_keeps_its_own_failure(pytester: pyte
 def test_the_junit_report_has_an_error_for_the_machines_fault(pytester: pytest.Pytester, tmp_path: Path) -> None:
     outcomes(pytester, {"it": TESTS["subtests"].format(kind="")}, f"--junitxml={tmp_path / 'junit.xml'}")
     assert 'failures="0"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("error", ["ConfigurationError", "VastGpuError"])
+def test_a_wrong_argument_is_not_buried_under_the_log_of_a_server_that_lives(
+    pytester: pytest.Pytester, error: str
+) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        f"""
+        from pytest_vastgpu.errors import {error}
+        def test_it(instance): raise {error}("seconds=-1")
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    log = "*vastgpu server log (end)*"
+    result.stdout.no_fnmatch_line(log) if error == "ConfigurationError" else result.stdout.fnmatch_lines(log)
+    result.stdout.fnmatch_lines(["*seconds=-1", "*vastgpu instance*"])

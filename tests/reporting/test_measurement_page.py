@@ -15,9 +15,12 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring.comparison import Finding
 from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
+from pytest_vastgpu.measuring.figures import exact
+from pytest_vastgpu.measuring.load import http_load
 from pytest_vastgpu.measuring.record import Measured
 from pytest_vastgpu.measuring.record import to_text
 from pytest_vastgpu.reporting.measurement_page import STYLE
@@ -29,12 +32,15 @@ from pytest_vastgpu.reporting.pictures import over_commits
 from pytest_vastgpu.reporting.pictures import over_load
 from pytest_vastgpu.reporting.pictures import with_shown_history
 from pytest_vastgpu.reporting.svg import WIDTH
+from tests.support.driven import asked
 from tests.support.measured import LOAD
 from tests.support.measured import hostile
 from tests.support.measured import judged
 from tests.support.measured import kept
 from tests.support.measured import measured
 from tests.support.measured import times
+
+HTTP = http_load("/")
 
 
 class Tags(HTMLParser):
@@ -159,13 +165,37 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_the_latency_picture_shows_which_part_took_how_long() -> None:
-    picture = distribution({"ttft": times(0.02, 1.0), "e2e": times(1.0, 0.3)})
-    assert {"TTFT p50: 20.0 ms", "end to end p50: 1.00 s", "● TTFT", "● end to end"} <= set(texts(picture))
+    found = replace(measured().measurement, quantiles={"ttft": times(0.02, 1.0), "e2e": times(1.0, 0.3)})
+    picture = distribution(found)
+    assert {"● TTFT", "● end to end"} <= set(texts(picture))
     for line in parsed(picture).iter("polyline"):
         places_of = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
         assert len(places_of) == 101
         assert places_of == sorted(places_of, key=lambda place: (place[0], -place[1]))
-    assert distribution({}) == distribution({"ttft": ()}) == ""
+    assert distribution(replace(found, quantiles={})) == distribution(replace(found, quantiles={"ttft": ()})) == ""
+
+
+def test_the_latency_picture_marks_the_numbers_of_the_table_and_no_others() -> None:
+    found = measured().measurement
+    figures = {name: each for name, each in found.figures.items() if name != "e2e_p50"}
+    told = {text for text in texts(distribution(replace(found, figures=figures))) if re.search(r" p\d\d: ", text)}
+    assert told == {f"TTFT p50: {figures['ttft_p50']}", f"TTFT p99: {figures['ttft_p99']}"}
+    bare = distribution(replace(found, figures={}))
+    assert "<circle" not in bare
+    assert "<polyline" in bare
+
+
+def test_marks_are_on_the_curve_also_where_requests_failed_or_began_beside_the_measured_seconds() -> None:
+    beside = [asked(at / 20, 9.0) for at in (*range(-40, 0), *range(200, 240))]
+    requests = [asked(at / 20, 0.1 + at * 37 % 100 / 1000, error="refused" * (at % 10 == 9)) for at in range(200)]
+    picture = distribution(measurement.of(HTTP, 10.0, [*beside, *requests]))
+    (line,) = parsed(picture).iter("polyline")
+    curve = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+    marks = [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in parsed(picture).iter("circle")]
+    assert marks
+    for x, y in marks:
+        assert min(abs(x - left) + abs(y - top) for left, top in curve) < 5
+    assert max(x for x, _ in curve) > 0.9 * WIDTH
 
 
 def test_throughput_is_drawn_over_concurrency_where_nothing_else_differs() -> None:
@@ -248,13 +278,13 @@ def test_whatever_the_numbers_are_no_picture_leaves_its_frame(
     history = [replace(past, figures={"e2e_p50": each}) for past, each in zip(record.history, figures, strict=True)]
     found = replace(
         record.measurement,
-        figures={"e2e_p50": figures[0]},
+        figures={"e2e_p50": figures[0], "requests": exact(10), "errors": exact(len(numbers))},
         quantiles={"e2e": sorted(filter(math.isfinite, (value for value, _, _ in numbers)))},
     )
     record = replace(record, measurement=found, history=history)
     results = [
         replace(judged("e2e_p50", Finding.NOISE, value, 0.1), low=low, high=high) for value, low, high in numbers
     ]
-    for picture in filter(None, [over_commits(record), distribution(found.quantiles), against(results)]):
+    for picture in filter(None, [over_commits(record), distribution(found), against(results)]):
         assert all(0 <= x <= WIDTH and 0 <= y <= 2000 for x, y in places(picture)), picture
     page("v", [], Kept([("t", record)], []))

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import amount
 from pytest_vastgpu.measuring.load import Kind
@@ -20,6 +21,7 @@ from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.reporting.measured_words import in_short
 from pytest_vastgpu.reporting.measured_words import load_line
 from pytest_vastgpu.reporting.measured_words import metric_name
+from pytest_vastgpu.reporting.measured_words import slowdown
 from pytest_vastgpu.reporting.measurements import Kept
 from pytest_vastgpu.reporting.measurements import compared_lines
 from pytest_vastgpu.reporting.measurements import document
@@ -129,6 +131,14 @@ def test_a_comparison_has_a_line_for_each_metric_with_its_finding() -> None:
         ("  machine 14 throttled: power cap", Finding.HARDWARE),
         ("20 rounds a host on 2 hosts would settle what is open, for about 0.70 USD", ""),
     ]
+
+
+def test_a_ratio_without_measure_fills_no_line() -> None:
+    wild = Judged("throughput", 0.05, Finding.INCONCLUSIVE, 1e300, -1e300, 1e305, 0.5, 1e300, rounds=6)
+    assert all(len(line) < 150 for line, _ in compared_lines("t", replace(COMPARED, judged=(wild,))))
+    assert slowdown(wild) == "+1e+302 % (-1e+302 to +1e+307)"
+    assert in_short(Figure(1e-300, "1/s", 0, 1.0)) == "0.000000000 ±1e+302 %"
+    assert slowdown(COMPARED.judged[0]) == "+8.0 % (+6.0 to +10.0)"
 
 
 def test_the_json_has_every_number_and_is_json_for_all_programs() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring import baseline_words
 from pytest_vastgpu.measuring import baselines
 from pytest_vastgpu.measuring.baseline_files import Entry
 from pytest_vastgpu.measuring.baseline_files import is_number
+from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import from_json
 from pytest_vastgpu.measuring.record import to_json
@@ -35,10 +37,10 @@ from pytest_vastgpu.plugin.options import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.instance import VastInstance
-    from pytest_vastgpu.measuring.load import Load
     from pytest_vastgpu.measuring.measurement import Measurement
     from pytest_vastgpu.model import Workload
 
+LONGEST_NAME = 80
 _looked = pytest.StashKey[dict[int, str]]()
 """Why the hosts of instances are no fair places, by the instance's id; empty: they are."""
 
@@ -68,11 +70,13 @@ class Benchmark:
 
         :param load: What is asked, and how fast.
         :param seconds: How long; the load's warm-up comes before.
-        :param name: Which of several measurements of the same load this is.
-        :raises ConfigurationError: for a load that this test has measured, without another name.
+        :param name: Which of several measurements of the same load this is: a line of up to 80 characters.
+        :raises ConfigurationError: for a load that this test has measured, without another name; for a load or a name
+            that is none.
         :raises MeasurementFailed: if there is no number that means something, with the reason.
         """
         __tracebackhide__ = True
+        _check(load, name)
         which = (name, to_json(load))
         if which in self._seen:
             named = f"as {name!r}" if name else "before"
@@ -104,10 +108,13 @@ class Benchmark:
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
             notes = [f"hardware: {unfair}; so it is not {undone}"]
         elif entry is not None and self._compares:
-            notes = baselines.compare(entry, self._compares, stored_in(config))
+            notes = baseline_words.compare(entry, self._compares, stored_in(config))
         if entry is not None and self._compares:
             history = baselines.history(entry, self._compares, stored_in(config))
-        if entry is not None and self._saves and not unfair:
+        if entry is not None and self._saves and not unfair and not baselines.worth_keeping(entry):
+            why = measurement.missing.get("throughput", "none of its numbers can be compared")
+            notes = [*notes, f"not kept as a baseline: {why}"]
+        elif entry is not None and self._saves and not unfair:
             carry(self._item, Carried(PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,
@@ -137,6 +144,25 @@ class Benchmark:
         )
         harmless = {**to_json(kept), "workload": to_json(workload)}
         return from_json(Entry, sanitize.clean(harmless))
+
+
+def _check(load: object, name: object) -> None:
+    """Refuse what can be no load and no name, before anything is measured.
+
+    :raises ConfigurationError: with what it is.
+    """
+    __tracebackhide__ = True
+    if not isinstance(load, Load):
+        raise ConfigurationError(
+            f"load of vast_benchmark is of type {type(load).__name__}; completions(model=…) and others make one"
+        )
+    if not isinstance(name, str):
+        raise ConfigurationError(f"name of vast_benchmark is of type {type(name).__name__}, and must be text")
+    if name != name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"name of vast_benchmark is {name!r:.100}, and must be a line of up to {LONGEST_NAME} characters, "
+            "without blanks at its ends"
+        )
 
 
 def _in_worker(config: pytest.Config) -> bool:

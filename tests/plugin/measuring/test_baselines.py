@@ -237,6 +237,57 @@ def test_only_what_passed_is_kept_and_of_several_tries_the_last(pytester: pytest
     ]
 
 
+@pytest.mark.parametrize("fails", [True, False], ids=["failed", "measured without vast_benchmark"])
+def test_where_nothing_is_saved_the_run_says_so(pytester: pytest.Pytester, machines: Machines, fails: bool) -> None:
+    failing = "def test_it(vast_benchmark):\n    vast_benchmark(LOAD)\n    assert False\n"
+    other = (
+        "def test_it(request, vast_instance):\n    from pytest_vastgpu.plugin.measurements import keep\n"
+        "    from tests.support.measured import measured\n    keep(request.node, measured())\n"
+    )
+    pytester.makepyfile(f"{HEAD}\n{failing if fails else other}")
+    result = Run(pytester, "--vast-baseline=save:main").result
+    why = "no test that passed has a measurement by vast_benchmark that can be compared with"
+    lost = " (1 of tests that did not pass are not)" if fails else ""
+    assert f"vastgpu: nothing is saved as baseline 'main': {why}{lost}" in result.outlines
+    assert not list(Path(".vastgpu").rglob("*.json"))
+
+
+def test_a_measurement_without_a_number_to_compare_is_not_kept_and_says_why(
+    pytester: pytest.Pytester, machines: Machines
+) -> None:
+    """Such as of a server that stood still."""
+    bare = 'seconds, {"requests": Figure(1, "", 1, 1)}, missing={"throughput": "too few"})'
+    pytester.makepyfile(
+        ONE.replace('seconds, {"throughput": Figure(value, "1/s", value, value, 1)})', bare).replace(
+            "['throughput'].unit == '1/s'", "['requests']"
+        )
+    )
+    run = Run(pytester, "--vast-baseline=compare:main,save:main")
+    run.result.assert_outcomes(passed=1)
+    assert run.notes[1:] == ["not kept as a baseline: too few"]
+    assert "nothing is saved as baseline 'main'" in run.result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("'x'", "load of vast_benchmark is of type str; completions(model=…) and others make one"),
+        ("LOAD, name=5", "name of vast_benchmark is of type int, and must be text"),
+        ("LOAD, name='a\\nb'", "name of vast_benchmark is 'a\\nb', and must be a line of up to 80 characters, *"),
+        ("LOAD, name=' a'", "name of vast_benchmark is ' a', and must be a line of up to 80 characters, *"),
+        ("LOAD, name='a' * 81", "name of vast_benchmark is 'aaa*', and must be a line of up to 80 characters, *"),
+    ],
+)
+def test_what_can_be_no_load_and_no_name_is_one_line_before_anything_is_measured(
+    pytester: pytest.Pytester, machines: Machines, call: str, error: str
+) -> None:
+    pytester.makepyfile(f"{HEAD}\ndef test_it(vast_benchmark): vast_benchmark({call})\n")
+    run = Run(pytester, "--vast-baseline=save:main")
+    run.result.assert_outcomes(failed=1)
+    run.result.stdout.fnmatch_lines(f"E * pytest_vastgpu.errors.ConfigurationError: {error}")
+    assert run.measured == []
+
+
 HOT = "GPU 0 was slowed down in 40 % of the samples: too hot"
 
 
@@ -307,8 +358,8 @@ def test_it(vast_benchmark):
 REFUSED = [
     (
         "--vast-baseline=compare:mian",
-        "--vast-baseline=compare:mian: no baseline 'mian' is kept here; there is main; did you mean main?; "
-        "--vast-baseline=save:mian keeps one",
+        "--vast-baseline=compare:mian: no baseline 'mian' is kept in {here}/.vastgpu/baselines: there is main; "
+        "did you mean main?; --vast-baseline=save:mian keeps one",
         None,
     ),
     (
@@ -339,7 +390,7 @@ def test_what_cannot_be_compared_with_is_an_error_before_anything_is_rented(
     # What opens a run is the real one: with a supervisor there would be more lines.
     result = Run(pytester, option).result
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"ERROR: {error}" in result.errlines
+    assert f"ERROR: {error.format(here=pytester.path) if '{here}' in error else error}" in result.errlines
 
 
 def test_a_place_where_nothing_can_be_kept_is_an_error_before_anything_is_rented(pytester: pytest.Pytester) -> None:
