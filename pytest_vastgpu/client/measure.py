@@ -184,8 +184,9 @@ def program() -> str:
 def read(result: ProbeResult) -> dict[str, Any]:
     """What the driver has seen.
 
-    :raises LoadNotRun: if the connection broke, or no answer came in time.
-    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python.
+    :raises LoadNotRun: if the connection broke.
+    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python, or did not end:
+        a command that runs out of time has a connection.
     """
     __tracebackhide__ = True
     last = result.stderr.strip().splitlines()[-1:]
@@ -197,7 +198,8 @@ def read(result: ProbeResult) -> dict[str, Any]:
         )
     if not result.ok:
         why = "it did not end in time" if result.failure is ProbeFailure.TIMEOUT else f"exit code {result.exit_code}"
-        kind = MeasurementFailed if result.failure is ProbeFailure.COMMAND else LoadNotRun
+        ran = result.failure in (ProbeFailure.COMMAND, ProbeFailure.TIMEOUT)
+        kind = MeasurementFailed if ran else LoadNotRun
         raise kind(f"the load did not run on the instance: {last[0] if last else why}")
     for line in result.stdout.splitlines():
         if line.startswith(driver.MARK):

@@ -17,6 +17,7 @@ from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostsLost
 from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring.comparison import Judged
@@ -31,6 +32,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
 from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
+from pytest_vastgpu.plugin.measuring.rounds import at_fault
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import drop
@@ -193,7 +195,9 @@ class Bench:
         What fails otherwise is the test's failure: the host goes back with the test, which shows its log or keeps it.
 
         :raises HostsLost: if the last one that may be rented is lost.
+        :raises MeasurementFailed: if a side is at fault for that.
         """
+        lost = list[tuple[HostLost, HostMeasured]]()
         while True:
             instance = self._instance = self._rent()
             machine = instance.offer.machine_id
@@ -203,10 +207,13 @@ class Bench:
                 with renting.waiting(self.item, f"rounds on machine {machine}"):
                     limit = limit_s(self._plan, life_s)
                     measure_host(instance, found, self._sides, self._load, self._plan, limit, self._leases.tell)
-            except HostLost as lost:
+            except HostLost as end:
+                lost.append((end, found))
                 if not self._spare:
-                    raise HostsLost(str(lost)) from lost
-                why = str(lost).splitlines()[0]
+                    fault = at_fault(lost)
+                    raise (MeasurementFailed(fault) if fault else HostsLost(str(end))) from end
+                why = str(end).splitlines()[0]
+                self._said.append(f"what machine {machine} measured does not count: {why}")
             else:
                 self.measured.append(found)
                 why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""

@@ -34,7 +34,14 @@ _monotonic = time.monotonic  # bound now: a test may replace it later
 
 
 class HostLost(Exception):
-    """The host is at fault for the end of a comparison on it, so that what it has measured does not count."""
+    """The host is at fault for the end of a comparison on it, so that what it has measured does not count.
+
+    :param side: The side that ran, or was to start.
+    """
+
+    def __init__(self, text: str, side: str) -> None:
+        super().__init__(text)
+        self.side = side
 
 
 class _TimeOver(Exception):
@@ -65,6 +72,8 @@ class HostMeasured:
     """Why a round does not count, in a sentence for each such round."""
     notes: list[str] = field(default_factory=list)
     """What could not be looked at on the host, and which windows were measured again, in sentences."""
+    worked: set[str] = field(default_factory=set)
+    """The sides that were measured there at least once."""
     again: bool = False
     """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
@@ -173,6 +182,7 @@ class _Rounds:
             for _ in range(several):
                 self._check_time(self._load.warmup_s + self._plan.seconds)
                 windows[side].append(self._window(side, where))
+                found.worked.add(side)
         for side, each in windows.items():
             for measured in each:
                 found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
@@ -203,11 +213,12 @@ class _Rounds:
                 self._instance.serve(self._sides[side])
             except MarketError as failed:
                 if last:
-                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}") from failed
+                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
+                self._found.notes.append(f"the {NAMES[side]} was started again {where}: {failed}")
             except ProvisioningFailed as failed:
                 self._is_over(failed)
                 if failed.machines_failed:
-                    raise HostLost(str(failed)) from failed
+                    raise HostLost(str(failed), side) from failed
                 other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
                 raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
             else:
@@ -223,10 +234,10 @@ class _Rounds:
                 fate = self._instance.fate(self._instance.mark)
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
-                    raise HostLost(f"{machine}{became}") from failed
+                    raise HostLost(f"{machine}{became}", side) from failed
                 breaks = isinstance(failed, LoadNotRun)
                 if breaks and broken:
-                    raise HostLost(f"{machine}: {failed}, twice in a row") from failed
+                    raise HostLost(f"{machine}: {failed}, twice in a row", side) from failed
                 if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
                 # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
@@ -254,6 +265,25 @@ def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
     """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
     sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
     return {name: why for name, why in sides.items() if why}
+
+
+def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
+    """Whose fault it is that hosts were lost, in a sentence; empty: theirs.
+
+    A side that was never measured on any of several hosts, where the other one was on each, is what they had in common.
+    """
+    sides = {each.side for each, _ in lost}
+    if len(lost) < 2 or len(sides) > 1:
+        return ""
+    (side,) = sides
+    if any(found.worked != set(NAMES) - {side} for _, found in lost):
+        return ""
+    (other,) = set(NAMES) - {side}
+    machines = " and ".join(str(found.machine_id) for _, found in lost)
+    return (
+        f"the {NAMES[side]} could not be measured on machines {machines}, where the {NAMES[other]} was, so it is no "
+        f"fault of theirs: {lost[-1][0]}"
+    )
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

@@ -351,6 +351,39 @@ def test_hosts_whose_connections_break_are_no_failure_of_the_test(
     run(*options).assert_outcomes(**{outcome: 1})
 
 
+@pytest.mark.parametrize("options", [[], ["--vast-on-infra-failure=skip"]])
+@pytest.mark.parametrize("how", ["start", "window"])
+def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_hosts(
+    run: Callable[..., Any], hosts: HostsInMemory, options: list[str], how: str
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise failed("gpu_gone", FailureClass.INFRA_FATAL)
+
+    def seconds(_machine: int, side: str, _window: int) -> float:
+        if side == "candidate":
+            raise LoadNotRun("the load did not run on the instance: Socket is closed")
+        return 0.1
+
+    if how == "start":
+        hosts.start = start
+    else:
+        hosts.seconds = seconds
+    result = run(*options)
+    result.assert_outcomes(failed=1)
+    words = (
+        "the candidate could not be measured on machines 1 and 2, where the baseline was, so it is no fault of theirs"
+    )
+    assert words in text_of(result)
+
+
+def test_one_lost_host_says_nothing_of_a_side_and_is_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = breaks_off({1: (2, 3)})
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    assert "what machine 1 measured does not count: machine 1: the load did not run" in text_of(result)
+
+
 @pytest.mark.parametrize(("starts", "rented"), [((7,), 1), ((7, 8), 2)])
 def test_a_market_that_does_not_answer_is_asked_once_more(
     run: Callable[..., Any], hosts: HostsInMemory, starts: Sequence[int], rented: int
@@ -360,8 +393,11 @@ def test_a_market_that_does_not_answer_is_asked_once_more(
             raise MarketUnreachable("no answer from the market")
 
     hosts.start = start
-    run().assert_outcomes(passed=1, warnings=0)
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
     assert hosts.rented == GIVEN_BACK_FIRST[: 2 * rented]
+    again = "the baseline was started again in round 2 on machine 1: no answer from the market"
+    assert (again in text_of(result)) is (rented == 1)
 
 
 def test_a_candidate_that_does_not_start_on_the_second_host_is_the_test_s_failure(
