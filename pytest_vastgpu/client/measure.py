@@ -30,12 +30,12 @@ from pytest_vastgpu.measuring import others
 from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.measuring.plan import LONGEST_S
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 
 Run = Callable[[str, float, str], ProbeResult]
 """Runs a command on the instance: its text, seconds, and what it reads from standard input."""
-LONGEST_S = 3600
 FIRST, NUMBERS = 1_000_000, 8_000_000
 """Of requests. Those of the last measurement may go on for a million, and still have seven digits."""
 TAKEN = 100_000

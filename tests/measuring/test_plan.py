@@ -6,6 +6,7 @@ import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import check_time
 
 
 def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:
@@ -28,3 +29,11 @@ def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks
 def test_a_third_host_is_not_to_be_had() -> None:
     with pytest.raises(ConfigurationError, match=r"vast_compare\(hosts=3\): give 2 at most"):
         ComparisonPlan(hosts=3)
+
+
+@pytest.mark.parametrize(("life_s", "limit"), [(180, "--vast-max-lifetime=3m"), (9999, "minutes=3")])
+def test_the_limit_that_is_too_low_is_named(life_s: float, limit: str) -> None:
+    plan = ComparisonPlan(minutes=3)
+    with pytest.raises(ConfigurationError, match=f"two rounds are 3 min 12 s of load alone, and {limit} is the limit"):
+        check_time(plan, 2.0, life_s)
+    check_time(ComparisonPlan(minutes=4), 2.0, life_s=252)  # a minute is left to give it back

@@ -189,6 +189,9 @@ WRONG_CALLS = {
     "baseline=A, candidate=B, load=LOAD, hosts=3": "vast_compare(hosts=3): give 2 at most",
     "baseline=A, candidate=B, load=LOAD, seconds=0": "vast_compare(seconds=0): give a number above 0",
     "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
+    "baseline=A, candidate=B, load=LOAD, seconds=3601": "vast_compare(seconds=3601): give 3600 at most",
+    "baseline=A, candidate=B, load=LOAD, seconds=600, minutes=1e9": "is the limit: raise it, or have fewer",
+    "baseline=A, candidate=B, load=completions(model='m', stream=False, driver='guidellm')": "driver='guidellm' asks",
     "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
 }
 WRONG_GATES = {
@@ -205,7 +208,7 @@ def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     tests = "".join(f"def test_{n}(vast_compare):\n    vast_compare({call})\n" for n, call in enumerate(WRONG_CALLS))
-    result = run("-rf", test=TEST + tests)
+    result = run("-rf", "--vast-max-lifetime=1h", test=f"{TEST}from pytest_vastgpu import completions\n{tests}")
     result.assert_outcomes(failed=len(WRONG_CALLS))
     for words in WRONG_CALLS.values():
         assert sum(words in line for line in result.outlines) == 1
