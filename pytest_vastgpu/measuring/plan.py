@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from dataclasses import fields
 
 from pytest_vastgpu.core.text.durations import HOUR_S
-from pytest_vastgpu.core.text.durations import shown
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
 
@@ -93,7 +92,7 @@ def check_time(plan: ComparisonPlan, warmup_s: float, life_s: float) -> None:
     :raises ConfigurationError: one line: they do not.
     """
     least_s = 2 * len(plan.windows) * (plan.seconds + warmup_s)
-    limits = {f"minutes={plan.minutes:g}": plan.minutes * 60, f"--vast-max-lifetime={shown(life_s)}": life_s - END_S}
+    limits = {f"minutes={plan.minutes:g}": plan.minutes * 60, f"--vast-max-lifetime={life_s:g}": life_s - END_S}
     limit, most_s = min(limits.items(), key=lambda each: each[1])
     if least_s > most_s:
         raise ConfigurationError(

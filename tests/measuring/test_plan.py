@@ -31,7 +31,7 @@ def test_a_third_host_is_not_to_be_had() -> None:
         ComparisonPlan(hosts=3)
 
 
-@pytest.mark.parametrize(("life_s", "limit"), [(180, "--vast-max-lifetime=3m"), (9999, "minutes=3")])
+@pytest.mark.parametrize(("life_s", "limit"), [(180, "--vast-max-lifetime=180"), (9999, "minutes=3")])
 def test_the_limit_that_is_too_low_is_named(life_s: float, limit: str) -> None:
     plan = ComparisonPlan(minutes=3)
     with pytest.raises(ConfigurationError, match=f"two rounds are 3 min 12 s of load alone, and {limit} is the limit"):

@@ -208,7 +208,7 @@ def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     tests = "".join(f"def test_{n}(vast_compare):\n    vast_compare({call})\n" for n, call in enumerate(WRONG_CALLS))
-    result = run("-rf", "--vast-max-lifetime=1h", test=f"{TEST}from pytest_vastgpu import completions\n{tests}")
+    result = run("-rf", "--vast-max-lifetime=3600", test=f"{TEST}from pytest_vastgpu import completions\n{tests}")
     result.assert_outcomes(failed=len(WRONG_CALLS))
     for words in WRONG_CALLS.values():
         assert sum(words in line for line in result.outlines) == 1
