@@ -197,9 +197,7 @@ def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: st
 class _Tested:
     """A metric with rounds enough to judge it by."""
 
-    def __init__(
-        self, metric: str, share: float, ratios: Ratios, places: Mapping[int, str], rules: Rules
-    ) -> None:
+    def __init__(self, metric: str, share: float, ratios: Ratios, places: Mapping[int, str], rules: Rules) -> None:
         self.metric = metric
         self._places = {machine: places[machine] for machine in ratios.hosts}
         self.whole = Estimate.of(ratios.hosts.values())
@@ -261,10 +259,9 @@ class _Tested:
         """What *noise* means where so few rounds could not have confirmed a slowdown of the gate."""
         if could <= self._gate:
             return ""
-        seen, bound = (difference(self._ratios.share(each)) for each in (could, high))
         return (
-            f"a slowdown of the gate is ruled out, as it would be above {bound}; one that is there would be confirmed by "
-            f"so many rounds only from {seen} on"
+            f"a slowdown above {difference(self._ratios.share(high))} is ruled out, but so few rounds would miss one "
+            "of the gate in more than 2 of 10 cases: have more of them"
         )
 
     def _is_suspected(self) -> bool:

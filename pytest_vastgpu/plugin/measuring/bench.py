@@ -126,9 +126,10 @@ class Bench:
         """What one must know to read it, in sentences."""
         notes = list(self._said)
         for each in self.measured:
-            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            place = each.host.place
+            notes += [f"{place}: {note}" for note in (*each.notes, *each.left_out)]
             notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+            notes += [f"{place} does not count: {each.unfair}"] if each.unfair else []
         return notes
 
     def record(self, judged: Sequence[Judged]) -> Compared:
@@ -201,7 +202,7 @@ class Bench:
         while True:
             instance = self._instance = self._rent()
             machine = instance.offer.machine_id
-            found = HostMeasured(self._counts_as(instance))
+            found = self._host(instance)
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
             try:
                 with renting.waiting(self.item, f"rounds on machine {machine}"):
@@ -236,13 +237,13 @@ class Bench:
             if drops:
                 drop(self.item, instance)
 
-    def _counts_as(self, instance: VastInstance) -> int:
-        """As which machine it counts; the one machine of the local market counts once more."""
+    def _host(self, instance: VastInstance) -> HostMeasured:
+        """A host before anything is measured there; the one machine of the local market counts once more."""
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
-            return machine
+            return HostMeasured(machine)
         self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
-        return instance.id
+        return HostMeasured(instance.id, f"machine {machine} once more")
 
     def _rent(self) -> VastInstance:
         workload = self._rented

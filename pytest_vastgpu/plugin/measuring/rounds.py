@@ -53,6 +53,8 @@ class HostMeasured:
     """What was measured on a host."""
 
     machine_id: int
+    name: str = ""
+    """These two are as in :class:`HostRounds`."""
     rounds: list[Round] = field(default_factory=list)
     unfair: str = ""
     """See :class:`HostRounds`."""
@@ -82,7 +84,7 @@ class HostMeasured:
     @property
     def host(self) -> HostRounds:
         """The same for the judge."""
-        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair)
+        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name)
 
 
 def measure_host(
@@ -279,11 +281,8 @@ def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
     if any(found.worked != set(NAMES) - {side} for _, found in lost):
         return ""
     (other,) = set(NAMES) - {side}
-    machines = " and ".join(str(found.machine_id) for _, found in lost)
-    return (
-        f"the {NAMES[side]} could not be measured on machines {machines}, where the {NAMES[other]} was, so it is no "
-        f"fault of theirs: {lost[-1][0]}"
-    )
+    places = " and ".join(found.host.place for _, found in lost)
+    return f"the {NAMES[side]} could not be measured on {places}, where the {NAMES[other]} could: {lost[-1][0]}"
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -374,9 +375,7 @@ def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_ho
         hosts.seconds = seconds
     result = run(*options)
     result.assert_outcomes(failed=1)
-    words = (
-        "the candidate could not be measured on machines 1 and 2, where the baseline was, so it is no fault of theirs"
-    )
+    words = "the candidate could not be measured on machine 1 and machine 2, where the baseline could: "
     assert words in text_of(result)
 
 
@@ -508,6 +507,9 @@ def test_the_only_machine_of_the_local_market_confirms_itself_and_says_so(
     result.assert_outcomes(failed=1)
     assert hosts.rented == ["rent 1", "give back 1"] * 2
     assert "is the same machine 1 once more" in text_of(result)
+    assert "% worse on machine 1 and " in text_of(result)
+    assert "6 rounds on machine 1, 6 rounds on machine 1 once more" in text_of(result)
+    assert not re.search(r"machine 1\d", text_of(result)), "the number of an instance is none of a machine"
 
 
 def test_one_host_is_enough_where_no_more_are_wanted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
