@@ -107,3 +107,12 @@ def limit_s(plan: ComparisonPlan, life_s: float) -> float:
     :param life_s: Seconds until the host is given back whatever happens.
     """
     return max(0.0, min(plan.minutes * 60, life_s - END_S))
+
+
+def about(seconds: float, usd_h: float) -> str:
+    """What is to come, in no more digits than can be known: ``about 14 min and 0.05 USD``."""
+    step_s = next(step for step, most in ((1, 60), (10, 600), (60, 2 * HOUR_S), (300, math.inf)) if seconds < most)
+    usd = usd_h * seconds / HOUR_S
+    return (
+        f"about {spoken(step_s * round(seconds / step_s))} and {f'{usd:.2f}' if usd >= 0.005 else 'less than 0.01'} USD"
+    )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.client.instance import VastInstance
-from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MarketError
@@ -23,6 +22,7 @@ from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import about
 from pytest_vastgpu.measuring.ratios import same_share
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
@@ -64,6 +64,8 @@ class HostMeasured:
     """Seconds of all rounds."""
     better: dict[str, int] = field(default_factory=dict)
     """Each metric that can be gated, and whether more of it is better (1) or less (-1)."""
+    seen: set[str] = field(default_factory=set)
+    """All metrics that were measured."""
     answered: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     """Requests that were answered, by side."""
     missing: dict[str, str] = field(default_factory=dict)
@@ -127,8 +129,7 @@ def measure_host(
             return
         left = plan.rounds - number
         if not over:
-            usd = left * found.round_s * instance.offer.price_usd_h / HOUR_S
-            to_go = f"; about {spoken(left * found.round_s)} and {usd:.4f} USD to go" if left else ""
+            to_go = f"; {about(left * found.round_s, instance.offer.price_usd_h)} to go" if left else ""
             took = spoken(now() - began)
             tell(f"round {number} of {plan.rounds} on machine {instance.offer.machine_id}: {took}{to_go}")
             if left and found.seconds + found.round_s > limit_s:
@@ -188,6 +189,7 @@ class _Rounds:
         for side, each in windows.items():
             for measured in each:
                 found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
+                found.seen |= measured.figures.keys()
                 found.missing |= measured.missing
                 found.failed[side] += sum(measured.errors.values())
                 found.answered[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
