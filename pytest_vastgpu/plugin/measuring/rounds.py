@@ -283,7 +283,7 @@ def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
     if any(found.worked != set(NAMES) - {side} for _, found in lost):
         return ""
     (other,) = set(NAMES) - {side}
-    places = " and ".join(found.host.place for _, found in lost)
+    places = " and ".join(dict.fromkeys(found.host.place for _, found in lost))
     return f"the {NAMES[side]} could not be measured on {places}, where the {NAMES[other]} could: {lost[-1][0]}"
 
 

@@ -386,6 +386,19 @@ def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_ho
     assert words in text_of(result)
 
 
+def test_a_side_that_breaks_all_hosts_that_could_confirm_is_at_fault(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if machine > 1 and side == "candidate":
+            raise failed("gpu_gone", FailureClass.INFRA_FATAL)
+
+    hosts.start, hosts.seconds = start, slower(0.10)
+    result = run("--vast-on-infra-failure=skip")
+    result.assert_outcomes(failed=1)
+    assert "the candidate could not be measured on machine 2 and machine 3, where" in text_of(result)
+
+
 def test_one_lost_host_says_nothing_of_a_side_and_is_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = breaks_off({1: (2, 3)})
     result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
