@@ -202,8 +202,8 @@ class MeasurementFailed(VastGpuError):
 
 
 class LoadNotRun(MeasurementFailed):
-    """The load did not run on the instance, or its result did not come back: the connection broke, or no answer came in
-    time. It says nothing of the server.
+    """The load did not run on the instance, or its result did not come back: the connection broke. It says
+    nothing of the server.
     """
 
 

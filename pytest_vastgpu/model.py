@@ -316,6 +316,13 @@ class Fairness:
     tflops: float = 0.0
     """Measured speed of a product of matrices in single precision, of the slowest GPU; 0 if it was not measured."""
 
+    def __str__(self) -> str:
+        """``a fair place; memory 912 GB/s; 41.3 TFLOPS``."""
+        found = f"no fair place: {self.unfair}" if self.verdict else "a fair place"
+        memory = f"memory {self.memory_gb_s:.0f} GB/s" if self.memory_gb_s else ""
+        speed = f"{self.tflops:.1f} TFLOPS" if self.tflops else ""
+        return "; ".join(filter(None, [found, memory, speed, *self.notes]))
+
     @property
     def unfair(self) -> str:
         """Why it is no fair place, in a sentence; empty: it is."""

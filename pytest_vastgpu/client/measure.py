@@ -32,12 +32,12 @@ from pytest_vastgpu.measuring import seen
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.measuring.plan import LONGEST_S
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 
 Run = Callable[[str, float, str], ProbeResult]
 """Runs a command on the instance: its text, seconds, and what it reads from standard input."""
-LONGEST_S = 3600
 FIRST, NUMBERS = 1_000_000, 8_000_000
 """Of requests. Those of the last measurement may go on for a million, and still have seven digits."""
 TAKEN = 100_000
@@ -193,8 +193,9 @@ def program() -> str:
 def read(result: ProbeResult) -> dict[str, Any]:
     """What the driver has seen.
 
-    :raises LoadNotRun: if the connection broke, or no answer came in time.
-    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python.
+    :raises LoadNotRun: if the connection broke.
+    :raises MeasurementFailed: if it did not run for another reason, such as an instance without Python, or did not end:
+        a command that runs out of time has a connection.
     """
     __tracebackhide__ = True
     last = result.stderr.strip().splitlines()[-1:]
@@ -206,7 +207,8 @@ def read(result: ProbeResult) -> dict[str, Any]:
         )
     if not result.ok:
         why = "it did not end in time" if result.failure is ProbeFailure.TIMEOUT else f"exit code {result.exit_code}"
-        kind = MeasurementFailed if result.failure is ProbeFailure.COMMAND else LoadNotRun
+        ran = result.failure in (ProbeFailure.COMMAND, ProbeFailure.TIMEOUT)
+        kind = MeasurementFailed if ran else LoadNotRun
         raise kind(f"the load did not run on the instance: {last[0] if last else why}")
     for line in result.stdout.splitlines():
         if line.startswith(driver.MARK):

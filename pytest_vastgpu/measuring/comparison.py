@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
 
+from pytest_vastgpu.measuring.figures import difference
+from pytest_vastgpu.measuring.figures import percent
 from pytest_vastgpu.measuring.ratios import Estimate
 from pytest_vastgpu.measuring.ratios import Ratios
 from pytest_vastgpu.measuring.ratios import holm
@@ -45,7 +47,7 @@ class Finding(StrEnum):
     """The candidate is worse, and a second host says so, too. The only one that turns a test red."""
     IMPROVEMENT = "improvement"
     NOISE = "noise"
-    """The interval excludes the gate: if there is a difference, it is smaller."""
+    """The interval excludes the gate: if the candidate is slower, it is by less."""
     INCONCLUSIVE = "inconclusive"
     """The interval holds the gate: more rounds, or a second host, would tell."""
     HARDWARE = "hardware"
@@ -73,9 +75,16 @@ class HostRounds:
     rounds: Sequence[Round]
     unfair: str = ""
     """Why the host is no fair place, in a sentence; empty: it is."""
+    name: str = ""
+    """What people are told in place of its number, where that is none of a machine: a second instance on one."""
+
+    @property
+    def place(self) -> str:
+        """Where it was, in words: ``machine 42``."""
+        return self.name or f"machine {self.machine_id}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Judged:
     """One gated metric. Where :attr:`rounds` is 0, nothing was computed: its numbers are NaN."""
 
@@ -104,6 +113,16 @@ class Judged:
     """On so many further hosts at most; 0: it is settled."""
     hosts: Mapping[int, float] = field(default_factory=dict)
     """The slowdown that each fair host saw, by machine id."""
+    places: Mapping[int, str] = field(default_factory=dict)
+    """What people are told in place of these ids."""
+
+    def __repr__(self) -> str:
+        """``<throughput: regression, +6.2 % (+4.1 % to +8.4 %), gate +5.0 %, could be seen from +3.6 %; why>``."""
+        seen = f"{difference(self.slowdown)} ({difference(self.low)} to {difference(self.high)})"
+        could = f"could be seen from {difference(self.resolves)}"
+        known = [seen, f"gate {difference(self.gate)}", could] if self.rounds else [f"gate {difference(self.gate)}"]
+        why = f"; {self.why}" if self.why else ""
+        return f"<{self.metric}: {', '.join([self.finding.value, *known])}{why}>"
 
 
 def round_of(baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]) -> Round:
@@ -124,7 +143,8 @@ def judge(
     :param rules: Others than these are for simulations.
     """
     ratios = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
-    tested = [_Tested(metric, gates[metric], each, rules) for metric, each in ratios.items() if each.hosts]
+    places = {host.machine_id: host.place for host in hosts}
+    tested = [_Tested(metric, gates[metric], each, places, rules) for metric, each in ratios.items() if each.hosts]
     worse = holm([each.whole.above(0) for each in tested])
     improved = holm([1 - each.whole.above(0) for each in tested])
     judged = {
@@ -159,7 +179,7 @@ def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> R
 
 def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
     """The finding where no fair host has two rounds with a value."""
-    unfair = [f"machine {host.machine_id}: {host.unfair}" for host in hosts if host.unfair]
+    unfair = [f"{host.place}: {host.unfair}" for host in hosts if host.unfair]
     hardware = len(unfair) == len(hosts) > 0
     return Judged(
         metric,
@@ -177,8 +197,9 @@ def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: st
 class _Tested:
     """A metric with rounds enough to judge it by."""
 
-    def __init__(self, metric: str, share: float, ratios: Ratios, rules: Rules) -> None:
+    def __init__(self, metric: str, share: float, ratios: Ratios, places: Mapping[int, str], rules: Rules) -> None:
         self.metric = metric
+        self._places = {machine: places[machine] for machine in ratios.hosts}
         self.whole = Estimate.of(ratios.hosts.values())
         self._rules = rules
         self._share = share
@@ -199,7 +220,8 @@ class _Tested:
         low, high = self.whole.mean - self.whole.reach(0.975), self.whole.mean + self.whole.reach(0.975)
         share = self._ratios.share
         hosts = {machine: share(each.mean) for machine, each in self._hosts.items()}
-        each = " and ".join(f"{_worse(seen)} on machine {machine}" for machine, seen in hosts.items())
+        each = " and ".join(f"{_worse(seen)} on {self._places[machine]}" for machine, seen in hosts.items())
+        could = resolves(self._spread, self._rounds, metrics)
         confirm = len(hosts) == 1 and self._is_suspected()
         settles, finding = (0, 0), Finding.INCONCLUSIVE
         if self._is_regression(worse):
@@ -211,11 +233,10 @@ class _Tested:
         elif any(map(self._is_sure, self._hosts.values())):
             settles, why = (self._rounds, 1), f"the hosts disagree, only a further one can tell: {each}"
         elif high < self._gate:
-            finding, why = Finding.NOISE, ""
+            finding, why = Finding.NOISE, self._excludes(could, high)
         else:
             settles = (resolving_rounds(self._spread, self._rounds, self._gate, metrics), 2)
-            chance = f"{worse:.1%}".replace("%", " %")
-            why = f"where nothing differs, {chance} of all comparisons see as much" if low > 0 else ""
+            why = f"where nothing differs, {percent(worse)} of all comparisons see as much" if low > 0 else ""
         return Judged(
             metric=self.metric,
             gate=self._share,
@@ -224,13 +245,23 @@ class _Tested:
             low=share(low),
             high=share(high),
             p=worse,
-            resolves=share(resolves(self._spread, self._rounds, metrics)),
+            resolves=share(could),
             confirm=confirm,
             why="; ".join(filter(None, [why, self._ratios.lacks])),
             rounds=sum(map(len, self._ratios.hosts.values())),
             settles_rounds=settles[0],
             settles_hosts=settles[1],
             hosts=hosts,
+            places=self._places,
+        )
+
+    def _excludes(self, could: float, high: float) -> str:
+        """What *noise* means where so few rounds could not have confirmed a slowdown of the gate."""
+        if could <= self._gate:
+            return ""
+        return (
+            f"a slowdown above {difference(self._ratios.share(high))} is ruled out, but so few rounds would miss one "
+            "of the gate in more than 2 of 10 cases: have more of them"
         )
 
     def _is_suspected(self) -> bool:
@@ -254,7 +285,7 @@ class _Tested:
 
 
 def _worse(share: float) -> str:
-    return f"{abs(share):.1%} {'worse' if share >= 0 else 'better'}".replace("%", " %")
+    return f"{percent(abs(share))} {'worse' if share >= 0 else 'better'}"
 
 
 def resolves(spread: float, rounds: int, metrics: int) -> float:

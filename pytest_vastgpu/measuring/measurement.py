@@ -67,8 +67,7 @@ class Measurement:
         __tracebackhide__ = True
         if metric in self.figures:
             return self.figures[metric]
-        known = "no GPU was seen" if metric in gpus.NAMES else "this load does not have it"
-        why = self.missing.get(metric) or (known if metric in NAMES else "no number is called so")
+        why = self.missing.get(metric) or (absent(metric) if metric in NAMES else "no number is called so")
         raise MeasurementFailed(f"there is no {metric}: {why}. There are {', '.join(self.figures)}")
 
     def __str__(self) -> str:
@@ -89,6 +88,11 @@ class Measurement:
     def unfair(self) -> str:
         """What says that the host was no fair place meanwhile, in a sentence; empty: nothing."""
         return gpus.unfair(self.gpus)
+
+
+def absent(metric: str) -> str:
+    """Why a number that there can be is not there, where nothing else is known."""
+    return "no GPU was seen" if metric in gpus.NAMES else "this load does not have it"
 
 
 def of(

@@ -16,8 +16,12 @@ PAIR = (("A", 1), ("B", 2), ("A", 1), ("B", 1), ("A", 2), ("B", 1))
 first window after a start of a server shows: of each side three in four. A is the baseline."""
 LONE = (("A", 1), ("B", 1), ("B", 1), ("A", 1))
 """One block more: there each window is the first after a start, or A would have two of them and B one."""
+END_S = 60
+"""Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
-_MOST = {"hosts": 2}
+LONGEST_S = 3600
+"""Seconds of one measurement at most."""
+_MOST = {"hosts": 2, "seconds": LONGEST_S}
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ComparisonPlan:
     blocks: int = 2
     """Blocks of four windows in a round, in turn A B B A and B A A B."""
     seconds: float = 10.0
-    """Length of a window, without the load's warm-up."""
+    """Length of a window, without the load's warm-up; an hour at most."""
     minutes: float = 60.0
     """Most time on one host, once it is ready: no round is begun that might not be over by then."""
 
@@ -81,16 +85,19 @@ class ComparisonPlan:
         )
 
 
-def check_time(plan: ComparisonPlan, warmup_s: float) -> None:
-    """Check that the limit leaves time for the two rounds that are the least that says anything.
+def check_time(plan: ComparisonPlan, warmup_s: float, life_s: float) -> None:
+    """Check that the limits leave time for the two rounds that are the least that says anything.
 
-    :raises ConfigurationError: one line: it does not.
+    :param life_s: Seconds of a host's whole life.
+    :raises ConfigurationError: one line: they do not.
     """
     least_s = 2 * len(plan.windows) * (plan.seconds + warmup_s)
-    if least_s > plan.minutes * 60:
+    limits = {f"minutes={plan.minutes:g}": plan.minutes * 60, f"--vast-max-lifetime={life_s:g}": life_s - END_S}
+    limit, most_s = min(limits.items(), key=lambda each: each[1])
+    if least_s > most_s:
         raise ConfigurationError(
-            f"vast_compare: two rounds are {spoken(least_s)} of load alone, and minutes={plan.minutes:g} is the limit: "
-            "raise it, or have fewer blocks= or seconds="
+            f"vast_compare: two rounds are {spoken(least_s)} of load alone, and {limit} is the limit: raise it, or "
+            "have fewer blocks= or seconds="
         )
 
 
@@ -99,4 +106,13 @@ def limit_s(plan: ComparisonPlan, life_s: float) -> float:
 
     :param life_s: Seconds until the host is given back whatever happens.
     """
-    return max(0.0, min(plan.minutes * 60, life_s - 60))
+    return max(0.0, min(plan.minutes * 60, life_s - END_S))
+
+
+def about(seconds: float, usd_h: float) -> str:
+    """What is to come, in no more digits than can be known: ``about 14 min and 0.05 USD``."""
+    step_s = next(step for step, most in ((1, 60), (10, 600), (60, 2 * HOUR_S), (300, math.inf)) if seconds < most)
+    usd = usd_h * seconds / HOUR_S
+    return (
+        f"about {spoken(step_s * round(seconds / step_s))} and {f'{usd:.2f}' if usd >= 0.005 else 'less than 0.01'} USD"
+    )

@@ -69,6 +69,6 @@ def place(record: Measured) -> str:
 
 def effort(compared: Compared) -> str:
     """``6 rounds on machine 12, 6 rounds on machine 14; 9 min 2 s, 0.1200 USD``."""
-    hosts = ", ".join(f"{count(len(host.rounds), 'round')} on machine {host.machine_id}" for host in compared.hosts)
+    hosts = ", ".join(f"{count(len(host.rounds), 'round')} on {host.place}" for host in compared.hosts)
     cost = f"{spoken(compared.seconds)}, {compared.usd:.4f} USD" if compared.seconds else ""
     return "; ".join(filter(None, [hosts, cost]))

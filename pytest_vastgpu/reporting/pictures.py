@@ -252,7 +252,8 @@ def _slowdown(judged: Judged, x: svg.Axis, top: float) -> str:
     kind, middle, gate = judged.finding.value, top + 30, x.at(100 * judged.gate)
     low, high = 100 * _finite(judged.low, -math.inf), 100 * _finite(judged.high, math.inf)
     told = f"{metric_name(judged.metric)}: {slowdown(judged)}, gate {difference(judged.gate)}"
-    hosts = {f"machine {machine}: {difference(each)}": each for machine, each in judged.hosts.items()}
+    places = {machine: judged.places.get(machine, f"machine {machine}") for machine in judged.hosts}
+    hosts = {f"{places[machine]}: {difference(each)}": each for machine, each in judged.hosts.items()}
     return "".join(
         [
             svg.text(x.start, top + 14, f"{metric_name(judged.metric)}: {kind}", f"{kind} words"),

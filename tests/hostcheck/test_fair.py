@@ -20,6 +20,7 @@ from pytest_vastgpu.local.container.spec import ContainerFaults
 from pytest_vastgpu.local.gpu import SimulatedGpu
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from tests.support.factories import make_offer
 
@@ -205,3 +206,9 @@ def test_the_script_answers_where_next_to_nothing_is_installed(tmp_path: Path) -
     )
     assert judged(done.stdout).verdict is None
     assert fair.parse(done.stdout).complete
+
+
+def test_what_was_seen_of_a_host_is_printed_in_words() -> None:
+    verdict = Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes")
+    assert str(Fairness(memory_gb_s=911.98765, tflops=41.34567)) == "a fair place; memory 912 GB/s; 41.3 TFLOPS"
+    assert str(Fairness(verdict, ("no PyTorch",))) == "no fair place: GPU 0 has 4 of 16 PCIe lanes; no PyTorch"

@@ -102,6 +102,32 @@ def test_a_second_host_is_needed_where_a_slowdown_is_suspected(slowdown: float, 
     assert not needs_second_host([two(slowdown, slowdown, spread)])
 
 
+def test_noise_that_so_few_rounds_could_hardly_have_told_from_the_gate_says_so() -> None:
+    few = one(host(-0.57, 0.055, rounds=2), gate=0.2)
+    assert (few.finding, few.resolves > 0.2) == (Finding.NOISE, True)
+    assert few.why.startswith("a slowdown above ")
+    assert "so few rounds would miss one of the gate in more than 2 of 10 cases" in few.why
+    many = one(host(0.0))
+    assert (many.finding, many.resolves < 0.05, many.why) == (Finding.NOISE, True, "")
+
+
+def test_a_second_instance_on_one_machine_is_called_no_machine() -> None:
+    again = HostRounds(4711, host(0.06).rounds, name="machine 1 once more")
+    judged = one(host(0.06), again)
+    assert judged.why == "6.0 % worse on machine 1 and 6.0 % worse on machine 1 once more"
+    assert judged.places == {1: "machine 1", 4711: "machine 1 once more"}
+    unfair = one(HostRounds(4711, (), "it is too hot", "machine 1 once more"))
+    assert unfair.why == "machine 1 once more: it is too hot"
+
+
+def test_what_is_judged_is_printed_in_few_digits() -> None:
+    assert repr(two(0.06, 0.05)) == (
+        "<ttft_p50: regression, +5.5 % (+4.8 % to +6.2 %), gate +5.0 %, could be seen from +1.4 %; 6.0 % worse on "
+        "machine 1 and 5.0 % worse on machine 2>"
+    )
+    assert repr(one(HostRounds(1, (), "too hot"))) == "<ttft_p50: hardware, gate +5.0 %; machine 1: too hot>"
+
+
 def test_each_host_must_see_half_of_the_gate() -> None:
     assert two(0.06, 0.026, 0.02).finding is Finding.REGRESSION
     killed = two(0.06, 0.024, 0.02)

@@ -6,6 +6,8 @@ import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import about
+from pytest_vastgpu.measuring.plan import check_time
 
 
 def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:
@@ -28,3 +30,24 @@ def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks
 def test_a_third_host_is_not_to_be_had() -> None:
     with pytest.raises(ConfigurationError, match=r"vast_compare\(hosts=3\): give 2 at most"):
         ComparisonPlan(hosts=3)
+
+
+@pytest.mark.parametrize(("life_s", "limit"), [(180, "--vast-max-lifetime=180"), (9999, "minutes=3")])
+def test_the_limit_that_is_too_low_is_named(life_s: float, limit: str) -> None:
+    plan = ComparisonPlan(minutes=3)
+    with pytest.raises(ConfigurationError, match=f"two rounds are 3 min 12 s of load alone, and {limit} is the limit"):
+        check_time(plan, 2.0, life_s)
+    check_time(ComparisonPlan(minutes=4), 2.0, life_s=252)  # a minute is left to give it back
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (41.4, "about 41 s and less than 0.01 USD"),
+        (278, "about 4 min 40 s and 0.03 USD"),
+        (842, "about 14 min and 0.08 USD"),
+        (3 * 3600 + 130, "about 3 h and 1.09 USD"),
+    ],
+)
+def test_what_is_to_come_has_no_more_digits_than_can_be_known(seconds: float, words: str) -> None:
+    assert about(seconds, usd_h=0.36) == words

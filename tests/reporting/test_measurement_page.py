@@ -258,6 +258,8 @@ def test_a_against_b_shows_each_interval_between_no_difference_and_the_gate() ->
     assert float(by_kind["noise interval"]["x1"]) < zero < float(by_kind["noise interval"]["x2"]) < gate
     assert "throughput: +8.0 % (+6.0 to +10.0), gate +5.0 %" in texts(picture)
     assert "machine 12: +7.3 %" in texts(picture)
+    again = replace(found[0], hosts={4711: 0.073}, places={4711: "machine 12 once more"})
+    assert "machine 12 once more: +7.3 %" in texts(against([again]))
     assert {"throughput: regression", "goodput: noise"} <= set(texts(picture))
     assert against([Judged("goodput", 0.05, Finding.HARDWARE, 0, 0, 0, 1, 0)]) == ""
 

@@ -12,11 +12,11 @@ import pytest
 from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import HOUR_S
-from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import HostsLost
 from pytest_vastgpu.errors import MarketError
+from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring.comparison import Judged
@@ -25,16 +25,20 @@ from pytest_vastgpu.measuring.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparison import would_settle
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import about
 from pytest_vastgpu.measuring.plan import limit_s
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
+from pytest_vastgpu.plugin.measuring.gates import check_gates
 from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
+from pytest_vastgpu.plugin.measuring.rounds import at_fault
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
+from pytest_vastgpu.plugin.measuring.sides import side_names
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import drop
-from pytest_vastgpu.reporting.sentences import WorkloadNames
+from pytest_vastgpu.reporting.measurements import compared_lines
 
 SPARE_HOSTS = 1
 """So many hosts more are rented where one is lost, or is no fair place."""
@@ -72,8 +76,7 @@ class Bench:
         self._gpu = self._kind = ""
         self._usd_h = self._settings.max_price
         self._rented = _for_both(sides["A"], sides["B"])
-        names = WorkloadNames()
-        self._names = {side: names[workload] for side, workload in sides.items()}
+        self._names = side_names(sides)
 
     def begin(self) -> None:
         """Measure on a first host.
@@ -102,7 +105,7 @@ class Bench:
 
         :raises ConfigurationError: if a gate says nothing.
         """
-        _check(gates, self._better, self._missing)
+        check_gates(gates, self._better, self._missing, {name for each in self.measured for name in each.seen})
         self._gates |= gates
         judged = self._judged()
         if needs_second_host(judged) and self._confirms:
@@ -124,10 +127,23 @@ class Bench:
         """What one must know to read it, in sentences."""
         notes = list(self._said)
         for each in self.measured:
-            notes += [f"machine {each.machine_id}: {note}" for note in (*each.notes, *each.left_out)]
+            place = each.host.place
+            notes += [f"{place}: {note}" for note in (*each.notes, *each.left_out)]
             notes += [each.stopped] if each.stopped else []
-            notes += [f"machine {each.machine_id} does not count: {each.unfair}"] if each.unfair else []
+            notes += [f"{place} does not count: {each.unfair}"] if each.unfair else []
         return notes
+
+    def told(self, judged: Sequence[Judged] | None = None) -> str:
+        """All of it in lines, for people.
+
+        :param judged: None: all that was gated so far.
+        """
+        judged = self._judged() if judged is None else judged
+        lines = [line for line, _ in compared_lines(self.item.name, self.record(judged))]
+        if not judged:  # no table
+            known = ", ".join(sorted(self._better)) or "none, as no host was a fair place"
+            lines[2:3] = [f"nothing is gated so far; assert_no_regression takes one or more of {known}"]
+        return "\n".join(lines)
 
     def record(self, judged: Sequence[Judged]) -> Compared:
         """What was found, with all that is behind it."""
@@ -154,7 +170,7 @@ class Bench:
         if not rounds:
             return ["more rounds do not settle it: have windows of more seconds, or a load that varies less"]
         seconds = rounds * hosts * max(each.round_s for each in self.measured)
-        takes = f"about {spoken(seconds)} and {seconds * self._usd_h / HOUR_S:.2f} USD"
+        takes = about(seconds, self._usd_h)
         if needs_second_host(judged):
             return [f"a second host would settle it: {takes}"]
         if hosts == 1:
@@ -193,20 +209,25 @@ class Bench:
         What fails otherwise is the test's failure: the host goes back with the test, which shows its log or keeps it.
 
         :raises HostsLost: if the last one that may be rented is lost.
+        :raises MeasurementFailed: if a side is at fault for that.
         """
+        lost = list[tuple[HostLost, HostMeasured]]()
         while True:
             instance = self._instance = self._rent()
             machine = instance.offer.machine_id
-            found = HostMeasured(self._counts_as(instance))
+            found = self._host(instance)
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
             try:
                 with renting.waiting(self.item, f"rounds on machine {machine}"):
                     limit = limit_s(self._plan, life_s)
                     measure_host(instance, found, self._sides, self._load, self._plan, limit, self._leases.tell)
-            except HostLost as lost:
+            except HostLost as end:
+                lost.append((end, found))
                 if not self._spare:
-                    raise HostsLost(str(lost)) from lost
-                why = str(lost).splitlines()[0]
+                    fault = at_fault(lost)
+                    raise (MeasurementFailed(fault) if fault else HostsLost(str(end))) from end
+                why = str(end).splitlines()[0]
+                self._said.append(f"what machine {machine} measured does not count: {why}")
             else:
                 self.measured.append(found)
                 why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""
@@ -229,13 +250,13 @@ class Bench:
             if drops:
                 drop(self.item, instance)
 
-    def _counts_as(self, instance: VastInstance) -> int:
-        """As which machine it counts; the one machine of the local market counts once more."""
+    def _host(self, instance: VastInstance) -> HostMeasured:
+        """A host before anything is measured there; the one machine of the local market counts once more."""
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
-            return machine
+            return HostMeasured(machine)
         self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
-        return instance.id
+        return HostMeasured(instance.id, f"machine {machine} once more")
 
     def _rent(self) -> VastInstance:
         workload = self._rented
@@ -268,24 +289,3 @@ def _for_both(one: Workload, other: Workload) -> Workload:
         disk_gb=max(one.disk_gb, other.disk_gb),
         expected_use_s=max(one.expected_use_s, other.expected_use_s),
     )
-
-
-def _check(gates: Mapping[str, float], better: Mapping[str, int], missing: Mapping[str, str]) -> None:
-    """Check what is gated.
-
-    :param better: The metrics that there are; none: not known, since no host was a fair place.
-    :param missing: Why others are not to be had.
-    :raises ConfigurationError: one line.
-    """
-    known = ", ".join(sorted(better))
-    if not gates:
-        raise ConfigurationError(f"nothing is gated: name a metric and the slowdown that counts; there are {known}")
-    for metric, gate in gates.items():
-        if better and metric not in better and metric in missing:
-            raise ConfigurationError(
-                f"{metric}={gate!r:.20}: it has no value here: {missing[metric]}; there are {known}"
-            )
-        if better and metric not in better:
-            raise ConfigurationError(f"{metric}={gate!r:.20}: there is no metric of that name; there are {known}")
-        if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 < gate < 1:
-            raise ConfigurationError(f"{metric}={gate!r:.20}: give the slowdown that counts, such as 0.05 for 5 %")

@@ -20,7 +20,6 @@ from pytest_vastgpu.plugin import leases as renting
 from pytest_vastgpu.plugin.measurements import keep
 from pytest_vastgpu.plugin.measuring.bench import Bench
 from pytest_vastgpu.plugin.options import SETTINGS
-from pytest_vastgpu.reporting.measurements import compared_lines
 from pytest_vastgpu.servers.workloads import require_workload
 
 
@@ -53,7 +52,7 @@ class Comparison:
 
     @property
     def hosts(self) -> list[HostRounds]:
-        """What was measured on each host, in order."""
+        """What was measured on each host, in order. Numbers of rounds are natural logarithms of a side's medians."""
         return [each.host for each in self._bench.measured]
 
     @property
@@ -72,6 +71,10 @@ class Comparison:
     def usd(self) -> float:
         """USD that all hosts have cost so far."""
         return self._bench.usd
+
+    def __str__(self) -> str:
+        """What was compared, what each metric shows that was gated so far, and what one must know to read it."""
+        return self._bench.told()
 
     def judge(self, **gates: float) -> list[Judged]:
         """What each gated metric shows; measures on a second host where a slowdown is suspected.
@@ -93,17 +96,16 @@ class Comparison:
         """
         __tracebackhide__ = True
         judged = self.judge(**gates)
-        record = self._bench.record(judged)
         item = self._bench.item
-        keep(item, record)
+        keep(item, self._bench.record(judged))
         headline = ", ".join(f"{each.metric}: {each.finding.value}" for each in judged)
-        text = "\n".join([headline, *(line for line, _ in compared_lines(item.name, record))])
+        text = f"{headline}\n{self._bench.told(judged)}"
         found = {each.finding for each in judged}
         unsettled = bool(found & {Finding.INCONCLUSIVE, Finding.HARDWARE})
         if Finding.REGRESSION in found or (unsettled and item.config.stash[SETTINGS].benchmark_strict):
             raise AssertionError(text)
         if unsettled:
-            _warn(text)
+            _warn("; ".join([headline, "the report at the end of the run has the numbers"]))
 
 
 def _warn(text: str) -> None:
@@ -141,7 +143,11 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
                     f"load of vast_compare is of type {type(load).__name__}; completions(model=…) and others make one"
                 )
             plan = ComparisonPlan(rounds, hosts, blocks, seconds, minutes)
-            check_time(plan, load.warmup_s)
+            check_time(plan, load.warmup_s, item.config.stash[SETTINGS].max_lifetime)
+            if load.driver:
+                from pytest_vastgpu.measuring import others  # few tests need it
+
+                others.program(load, 1, "", plan.seconds, each_s=1.0, first_number=0)  # or each window would refuse it
             whole = {side: renting.whole(item, workload) for side, workload in sides.items()}
             bench = Bench(item, renting.opened(item.session), whole, load, plan)
             bench.begin()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.client.instance import VastInstance
-from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MarketError
@@ -23,6 +22,7 @@ from pytest_vastgpu.measuring.comparison import round_of
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.plan import ComparisonPlan
+from pytest_vastgpu.measuring.plan import about
 from pytest_vastgpu.measuring.ratios import same_share
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
@@ -34,7 +34,14 @@ _monotonic = time.monotonic  # bound now: a test may replace it later
 
 
 class HostLost(Exception):
-    """The host is at fault for the end of a comparison on it, so that what it has measured does not count."""
+    """The host is at fault for the end of a comparison on it, so that what it has measured does not count.
+
+    :param side: The side that ran, or was to start.
+    """
+
+    def __init__(self, text: str, side: str) -> None:
+        super().__init__(text)
+        self.side = side
 
 
 class _TimeOver(Exception):
@@ -46,6 +53,8 @@ class HostMeasured:
     """What was measured on a host."""
 
     machine_id: int
+    name: str = ""
+    """These two are as in :class:`HostRounds`."""
     rounds: list[Round] = field(default_factory=list)
     unfair: str = ""
     """See :class:`HostRounds`."""
@@ -55,6 +64,8 @@ class HostMeasured:
     """Seconds of all rounds."""
     better: dict[str, int] = field(default_factory=dict)
     """Each metric that can be gated, and whether more of it is better (1) or less (-1)."""
+    seen: set[str] = field(default_factory=set)
+    """All metrics that were measured."""
     answered: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     """Requests that were answered, by side."""
     missing: dict[str, str] = field(default_factory=dict)
@@ -65,6 +76,8 @@ class HostMeasured:
     """Why a round does not count, in a sentence for each such round."""
     notes: list[str] = field(default_factory=list)
     """What could not be looked at on the host, and which windows were measured again, in sentences."""
+    worked: set[str] = field(default_factory=set)
+    """The sides that were measured there at least once."""
     again: bool = False
     """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
@@ -73,7 +86,7 @@ class HostMeasured:
     @property
     def host(self) -> HostRounds:
         """The same for the judge."""
-        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair)
+        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name)
 
 
 def measure_host(
@@ -116,8 +129,7 @@ def measure_host(
             return
         left = plan.rounds - number
         if not over:
-            usd = left * found.round_s * instance.offer.price_usd_h / HOUR_S
-            to_go = f"; about {spoken(left * found.round_s)} and {usd:.4f} USD to go" if left else ""
+            to_go = f"; {about(left * found.round_s, instance.offer.price_usd_h)} to go" if left else ""
             took = spoken(now() - began)
             tell(f"round {number} of {plan.rounds} on machine {instance.offer.machine_id}: {took}{to_go}")
             if left and found.seconds + found.round_s > limit_s:
@@ -173,9 +185,11 @@ class _Rounds:
             for _ in range(several):
                 self._check_time(self._load.warmup_s + self._plan.seconds)
                 windows[side].append(self._window(side, where))
+                found.worked.add(side)
         for side, each in windows.items():
             for measured in each:
                 found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
+                found.seen |= measured.figures.keys()
                 found.missing |= measured.missing
                 found.failed[side] += sum(measured.errors.values())
                 found.answered[side] += measured.figures["requests"].value if "requests" in measured.figures else 0.0
@@ -203,11 +217,12 @@ class _Rounds:
                 self._instance.serve(self._sides[side])
             except MarketError as failed:
                 if last:
-                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}") from failed
+                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
+                self._found.notes.append(f"the {NAMES[side]} was started again {where}: {failed}")
             except ProvisioningFailed as failed:
                 self._is_over(failed)
                 if failed.machines_failed:
-                    raise HostLost(str(failed)) from failed
+                    raise HostLost(str(failed), side) from failed
                 other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
                 raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
             else:
@@ -223,10 +238,10 @@ class _Rounds:
                 fate = self._instance.fate(self._instance.mark)
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
-                    raise HostLost(f"{machine}{became}") from failed
+                    raise HostLost(f"{machine}{became}", side) from failed
                 breaks = isinstance(failed, LoadNotRun)
                 if breaks and broken:
-                    raise HostLost(f"{machine}: {failed}, twice in a row") from failed
+                    raise HostLost(f"{machine}: {failed}, twice in a row", side) from failed
                 if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
                 # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
@@ -254,6 +269,22 @@ def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
     """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
     sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
     return {name: why for name, why in sides.items() if why}
+
+
+def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
+    """Whose fault it is that hosts were lost, in a sentence; empty: theirs.
+
+    A side that was never measured on any of several hosts, where the other one was on each, is what they had in common.
+    """
+    sides = {each.side for each, _ in lost}
+    if len(lost) < 2 or len(sides) > 1:
+        return ""
+    (side,) = sides
+    if any(found.worked != set(NAMES) - {side} for _, found in lost):
+        return ""
+    (other,) = set(NAMES) - {side}
+    places = " and ".join(dict.fromkeys(found.host.place for _, found in lost))
+    return f"the {NAMES[side]} could not be measured on {places}, where the {NAMES[other]} could: {lost[-1][0]}"
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def test_it(vast_compare):
     result = vast_compare(baseline=A, candidate=B, load=LOAD)
     result.assert_no_regression(throughput=0.05, e2e_p50=0.05)
 """
+TOLD = f"{COMPARES}    print(result)\n"
+"""Prints what the report at the end of a run shows as well."""
 GIVEN_BACK_FIRST = ["rent 1", "give back 1", "rent 2", "give back 2"]
 GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_gone", "the market no longer lists it", "try again")
 
@@ -80,10 +83,13 @@ def test_a_slowdown_that_a_second_host_confirms_is_red(run: Callable[..., Any], 
 
 def test_a_slowdown_of_one_host_alone_is_not_red(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = slower(0.10, 1)
-    result = run()
+    result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
     assert hosts.rented == GIVEN_BACK_FIRST
-    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: inconclusive*"])
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: inconclusive*; the report at the end *"])
+    assert sum("the hosts disagree" in line for line in result.outlines) == 2, (
+        "once for each metric, and not in the warning"
+    )
 
 
 def test_two_that_are_the_same_are_green_after_one_host(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -118,7 +124,7 @@ def test_what_would_settle_it_is_told(run: Callable[..., Any], hosts: HostsInMem
     hosts.seconds = lambda _machine, side, window: (
         0.1 if side == "baseline" else 0.092 if (window - 1) % 16 < 8 else 0.108
     )
-    result = run()
+    result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
         ["*rounds on each of up to 2 hosts would settle it: about * USD, vast_compare(rounds=*)"]
@@ -165,7 +171,7 @@ def test_how_far_it_is_and_what_is_to_go_is_told_after_each_round(
 ) -> None:
     run()
     assert [text.partition(":")[0] for text in hosts.told[1:]] == [f"round {n} of 6 on machine 1" for n in range(1, 7)]
-    assert "and 0.0000 USD to go" in hosts.told[1]
+    assert "and less than 0.01 USD to go" in hosts.told[1]
 
 
 def test_sides_that_cannot_share_a_host_are_one_line_before_anything_is_rented(
@@ -189,13 +195,18 @@ WRONG_CALLS = {
     "baseline=A, candidate=B, load=LOAD, hosts=3": "vast_compare(hosts=3): give 2 at most",
     "baseline=A, candidate=B, load=LOAD, seconds=0": "vast_compare(seconds=0): give a number above 0",
     "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
+    "baseline=A, candidate=B, load=LOAD, seconds=3601": "vast_compare(seconds=3601): give 3600 at most",
+    "baseline=A, candidate=B, load=LOAD, seconds=600, minutes=1e9": "--vast-max-lifetime=3600 is the limit",
+    "baseline=A, candidate=B, load=completions(model='m', stream=False, driver='guidellm')": "driver='guidellm' asks",
     "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
 }
 WRONG_GATES = {
     "": "nothing is gated: name a metric and the slowdown that counts; there are e2e_p50, throughput",
     "through=0.05": "through=0.05: there is no metric of that name; there are e2e_p50, throughput",
     "e2e_p99=0.05": "e2e_p99=0.05: it has no value here: it takes 381 requests, and there were 100; there are e2e_p50",
-    "requests=0.05": "requests=0.05: there is no metric of that name",
+    "requests=0.05": "requests=0.05: neither more nor less of it is better, so it cannot be gated; there are e2e_p50",
+    "ttft_p50=0.05": "ttft_p50=0.05: it has no value here: this load does not have it; there are e2e_p50",
+    "gpu_memory_peak=0.05": "gpu_memory_peak=0.05: it has no value here: no GPU was seen; there are e2e_p50",
     "throughput=5": "throughput=5: give the slowdown that counts, such as 0.05 for 5 %",
     "throughput=True": "throughput=True: give the slowdown",
 }
@@ -205,7 +216,7 @@ def test_what_is_wrong_with_a_call_is_one_line_before_anything_is_rented(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     tests = "".join(f"def test_{n}(vast_compare):\n    vast_compare({call})\n" for n, call in enumerate(WRONG_CALLS))
-    result = run("-rf", test=TEST + tests)
+    result = run("-rf", "--vast-max-lifetime=3600", test=f"{TEST}from pytest_vastgpu import completions\n{tests}")
     result.assert_outcomes(failed=len(WRONG_CALLS))
     for words in WRONG_CALLS.values():
         assert sum(words in line for line in result.outlines) == 1
@@ -351,6 +362,50 @@ def test_hosts_whose_connections_break_are_no_failure_of_the_test(
     run(*options).assert_outcomes(**{outcome: 1})
 
 
+@pytest.mark.parametrize("options", [[], ["--vast-on-infra-failure=skip"]])
+@pytest.mark.parametrize("how", ["start", "window"])
+def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_hosts(
+    run: Callable[..., Any], hosts: HostsInMemory, options: list[str], how: str
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise failed("gpu_gone", FailureClass.INFRA_FATAL)
+
+    def seconds(_machine: int, side: str, _window: int) -> float:
+        if side == "candidate":
+            raise LoadNotRun("the load did not run on the instance: Socket is closed")
+        return 0.1
+
+    if how == "start":
+        hosts.start = start
+    else:
+        hosts.seconds = seconds
+    result = run(*options)
+    result.assert_outcomes(failed=1)
+    words = "the candidate could not be measured on machine 1 and machine 2, where the baseline could: "
+    assert words in text_of(result)
+
+
+def test_a_side_that_breaks_all_hosts_that_could_confirm_is_at_fault(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if machine > 1 and side == "candidate":
+            raise failed("gpu_gone", FailureClass.INFRA_FATAL)
+
+    hosts.start, hosts.seconds = start, slower(0.10)
+    result = run("--vast-on-infra-failure=skip")
+    result.assert_outcomes(failed=1)
+    assert "the candidate could not be measured on machine 2 and machine 3, where" in text_of(result)
+
+
+def test_one_lost_host_says_nothing_of_a_side_and_is_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = breaks_off({1: (2, 3)})
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    assert "what machine 1 measured does not count: machine 1: the load did not run" in text_of(result)
+
+
 @pytest.mark.parametrize(("starts", "rented"), [((7,), 1), ((7, 8), 2)])
 def test_a_market_that_does_not_answer_is_asked_once_more(
     run: Callable[..., Any], hosts: HostsInMemory, starts: Sequence[int], rented: int
@@ -360,8 +415,11 @@ def test_a_market_that_does_not_answer_is_asked_once_more(
             raise MarketUnreachable("no answer from the market")
 
     hosts.start = start
-    run().assert_outcomes(passed=1, warnings=0)
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
     assert hosts.rented == GIVEN_BACK_FIRST[: 2 * rented]
+    again = "the baseline was started again in round 2 on machine 1: no answer from the market"
+    assert (again in text_of(result)) is (rented == 1)
 
 
 def test_a_candidate_that_does_not_start_on_the_second_host_is_the_test_s_failure(
@@ -382,8 +440,8 @@ def test_a_second_host_is_tried_once_and_goes_back_at_once_where_it_is_lost(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     hosts.seconds, hosts.start = slower(0.10), breaks_down(2, 3)
-    test = f"{COMPARES}    result.assert_no_regression(e2e_p50=0.05)\n    result.judge(throughput=0.02)\n"
-    result = run(test=test)
+    test = f"{TOLD}    result.assert_no_regression(e2e_p50=0.05)\n    result.judge(throughput=0.02)\n"
+    result = run("-s", test=test)
     result.assert_outcomes(passed=1, warnings=2)
     assert "no second host has confirmed it: not ready: ssh_lost" in text_of(result)
     assert hosts.rented == [f"{what} {at}" for at in (1, 2, 3) for what in ("rent", "give back")]
@@ -405,7 +463,7 @@ def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
 
     monkeypatch.setattr(hosts, "acquire_another", another)
     hosts.seconds = slower(0.10)
-    result = run()
+    result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
     assert "no second host has confirmed it: no" in text_of(result)
 
@@ -454,7 +512,7 @@ def test_without_a_second_host_a_suspicion_stays_one(
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", "a key")
     hosts.seconds, hosts.machines = slower(0.10), (1,)
-    result = run("--vast-backend=vast", test=f"{COMPARES}    result.judge(throughput=0.05)\n")
+    result = run("--vast-backend=vast", "-s", test=f"{TOLD}    result.judge(throughput=0.05)\n")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*no second host has confirmed it: no offers: all were excluded"])
     assert sum("a second host must confirm it" in line for line in hosts.told) == 1, "it is asked for once"
@@ -469,6 +527,24 @@ def test_the_only_machine_of_the_local_market_confirms_itself_and_says_so(
     result.assert_outcomes(failed=1)
     assert hosts.rented == ["rent 1", "give back 1"] * 2
     assert "is the same machine 1 once more" in text_of(result)
+    assert "% worse on machine 1 and " in text_of(result)
+    assert "6 rounds on machine 1, 6 rounds on machine 1 once more" in text_of(result)
+    assert not re.search(r"machine 1\d", text_of(result)), "the number of an instance is none of a machine"
+
+
+def test_a_result_is_printed_in_words(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.seconds = slower(0.02)
+    gates = "    print(result)\n    print(result.judge(throughput=0.5))\n    print(result)\n"
+    result = run("-s", test=COMPARES.partition("    result.")[0] + gates)
+    result.stdout.fnmatch_lines(
+        [
+            "*: command 'candidate' (candidate) against command 'baseline' (baseline)",
+            "HTTP /, 1 at a time; no GPU; 6 rounds on machine 1*",
+            "nothing is gated so far; assert_no_regression takes one or more of e2e_p50, throughput",
+            "[[]<throughput: noise, +* %), gate +50.0 %, could be seen from +* %>]",
+            "throughput *+50.0 %*noise*",
+        ]
+    )
 
 
 def test_one_host_is_enough_where_no_more_are_wanted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -506,9 +582,9 @@ def test_a_host_that_is_no_fair_place_measures_nothing_and_another_is_rented(
 
 def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.looks |= {1: NARROW, 2: NARROW}
-    result = run()
+    result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware"])
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware; the report *"])
     assert "machine 2 does not count: GPU 0 has 4 of 16 PCIe lanes" in text_of(result)
     assert hosts.calls.count("window") == 0
 
@@ -581,9 +657,9 @@ def test_it"""
 
 def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.missing = lambda window: {"e2e_p50": "it takes 8 requests, and there were 3"} if window > 8 else {}
-    result = run()
+    result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: noise, e2e_p50: inconclusive"])
+    result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: noise, e2e_p50: inconclusive; the report *"])
     assert "e2e_p50, where it has no value: it takes 8 requests, and there were 3" in text_of(result)
 
 

@@ -72,8 +72,8 @@ def measured(limit: float, host: Host | None = None, **plan: Any) -> tuple[HostM
 def test_each_round_says_how_long_it_took_and_what_is_to_go() -> None:
     found, told = measured(1e9, rounds=3)
     assert told == [
-        "round 1 of 3 on machine 7: 7 min 36 s; about 15 min 12 s and 0.9120 USD to go",
-        "round 2 of 3 on machine 7: 7 min 36 s; about 7 min 36 s and 0.4560 USD to go",
+        "round 1 of 3 on machine 7: 7 min 36 s; about 15 min and 0.91 USD to go",
+        "round 2 of 3 on machine 7: 7 min 36 s; about 7 min 40 s and 0.46 USD to go",
         "round 3 of 3 on machine 7: 7 min 36 s",
     ]
     assert (found.seconds, found.round_s, found.stopped) == (3 * ROUND_S, ROUND_S, "")
