@@ -22,17 +22,17 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MeasurementFailed
-from pytest_vastgpu.measuring import answers
-from pytest_vastgpu.measuring import asking
-from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import others
 from pytest_vastgpu.measuring import seen
+from pytest_vastgpu.measuring.comparing.plan import LONGEST_S
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
-from pytest_vastgpu.measuring.plan import LONGEST_S
+from pytest_vastgpu.measuring.on_instance import answers
+from pytest_vastgpu.measuring.on_instance import asking
+from pytest_vastgpu.measuring.on_instance import driver
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
-from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.comparing import student
 from pytest_vastgpu.measuring.figures import Figure
 
 NORMAL = 1.96

@@ -18,9 +18,9 @@ from typing import Any
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MeasurementFailed
-from pytest_vastgpu.measuring.answers import MOST_TOKENS
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.on_instance.answers import MOST_TOKENS
 
 NOT_FOUND = 127
 """Exit code of the shell."""
@@ -74,7 +74,7 @@ def program(load: Load, port: int, key: str, seconds: float, *, each_s: float, f
 def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     """What one of them has seen, as our driver tells it; and the seconds that count: until it sent its last request.
 
-    :param found: What :func:`pytest_vastgpu.measuring.driver.program` returns.
+    :param found: What :func:`pytest_vastgpu.measuring.on_instance.driver.program` returns.
     :raises MeasurementFailed: if it did not run, or its results cannot be read.
     """
     name, said = load.driver, sanitize.line(" ".join(found["said"].split())[-SAID_CHARS:], SAID_CHARS)

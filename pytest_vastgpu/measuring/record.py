@@ -18,8 +18,8 @@ from enum import Enum
 from typing import Any
 from typing import TypeVar
 
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement

@@ -1,6 +1,6 @@
 """Whether what the driver has seen means something, and what must be known to read it. Pure.
 
-See :mod:`pytest_vastgpu.measuring.driver` for what it has seen.
+See :mod:`pytest_vastgpu.measuring.on_instance.driver` for what it has seen.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pytest_vastgpu.core.text.durations import spoken
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import UNKNOWN
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import amount

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.layout import fitted
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import UNKNOWN
 from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.measurement import Measurement

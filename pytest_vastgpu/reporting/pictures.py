@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import chain
 from itertools import groupby
 
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.figures import scale

@@ -29,17 +29,17 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_vastgpu.measuring import comparison
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.comparison import Round
-from pytest_vastgpu.measuring.comparison import Rules
-from pytest_vastgpu.measuring.comparison import judge
-from pytest_vastgpu.measuring.comparison import needs_second_host
-from pytest_vastgpu.measuring.comparison import round_of
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.ratios import Estimate
+from pytest_vastgpu.measuring.comparing import comparison
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Round
+from pytest_vastgpu.measuring.comparing.comparison import Rules
+from pytest_vastgpu.measuring.comparing.comparison import judge
+from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparing.comparison import round_of
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.ratios import Estimate
 
 METRICS = ("throughput", "ttft_p50", "e2e_p50")
 BETTER = {"throughput": 1}

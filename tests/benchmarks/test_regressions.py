@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.measuring.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import Finding
 from tests.benchmarks import regressions
 from tests.benchmarks.regressions import METRICS
 from tests.benchmarks.regressions import RULES

@@ -31,8 +31,8 @@ from pytest_vastgpu.client.measure import orders_of
 from pytest_vastgpu.client.measure import program
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import LoadNotRun
-from pytest_vastgpu.measuring import driver
 from pytest_vastgpu.measuring import gpu
+from pytest_vastgpu.measuring.on_instance import driver
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from tests.support.asked import Asked

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.measuring.baseline_files import Entry
-from pytest_vastgpu.measuring.baseline_files import Unreadable
-from pytest_vastgpu.measuring.baseline_files import document
-from pytest_vastgpu.measuring.baseline_files import file_name
-from pytest_vastgpu.measuring.baseline_files import read
-from pytest_vastgpu.measuring.baseline_files import slug
+from pytest_vastgpu.measuring.baselines.files import Entry
+from pytest_vastgpu.measuring.baselines.files import Unreadable
+from pytest_vastgpu.measuring.baselines.files import document
+from pytest_vastgpu.measuring.baselines.files import file_name
+from pytest_vastgpu.measuring.baselines.files import read
+from pytest_vastgpu.measuring.baselines.files import slug
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import completions
 

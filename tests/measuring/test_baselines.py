@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.measuring.baseline_files import Entry
-from pytest_vastgpu.measuring.baseline_files import Stored
-from pytest_vastgpu.measuring.baseline_words import compare
-from pytest_vastgpu.measuring.baseline_words import no_such
-from pytest_vastgpu.measuring.baselines import BETWEEN_HOSTS
-from pytest_vastgpu.measuring.baselines import against
-from pytest_vastgpu.measuring.baselines import history
-from pytest_vastgpu.measuring.baselines import spread
-from pytest_vastgpu.measuring.baselines import worth_keeping
+from pytest_vastgpu.measuring.baselines.files import Entry
+from pytest_vastgpu.measuring.baselines.files import Stored
+from pytest_vastgpu.measuring.baselines.history import BETWEEN_HOSTS
+from pytest_vastgpu.measuring.baselines.history import against
+from pytest_vastgpu.measuring.baselines.history import history
+from pytest_vastgpu.measuring.baselines.history import spread
+from pytest_vastgpu.measuring.baselines.history import worth_keeping
+from pytest_vastgpu.measuring.baselines.words import compare
+from pytest_vastgpu.measuring.baselines.words import no_such
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import completions
 

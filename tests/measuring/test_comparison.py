@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_vastgpu.measuring import student
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.comparison import Round
-from pytest_vastgpu.measuring.comparison import judge
-from pytest_vastgpu.measuring.comparison import needs_second_host
-from pytest_vastgpu.measuring.comparison import resolves
-from pytest_vastgpu.measuring.comparison import resolving_rounds
-from pytest_vastgpu.measuring.comparison import round_of
-from pytest_vastgpu.measuring.comparison import would_settle
-from pytest_vastgpu.measuring.ratios import same_share
+from pytest_vastgpu.measuring.comparing import student
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Round
+from pytest_vastgpu.measuring.comparing.comparison import judge
+from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparing.comparison import resolves
+from pytest_vastgpu.measuring.comparing.comparison import resolving_rounds
+from pytest_vastgpu.measuring.comparing.comparison import round_of
+from pytest_vastgpu.measuring.comparing.comparison import would_settle
+from pytest_vastgpu.measuring.comparing.ratios import same_share
 
 GATES = {"ttft_p50": 0.05}
 SPREAD = (-1.3, 1.3, -0.4, 0.4, -0.9, 0.9)

@@ -29,9 +29,9 @@ from pytest_vastgpu import http_load
 from pytest_vastgpu import kserve
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.measure import orders_of
-from pytest_vastgpu.measuring import answers
-from pytest_vastgpu.measuring import asking
-from pytest_vastgpu.measuring import driver
+from pytest_vastgpu.measuring.on_instance import answers
+from pytest_vastgpu.measuring.on_instance import asking
+from pytest_vastgpu.measuring.on_instance import driver
 from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.looks import PATIENCE_S

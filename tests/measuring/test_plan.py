@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.plan import about
-from pytest_vastgpu.measuring.plan import check_time
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import about
+from pytest_vastgpu.measuring.comparing.plan import check_time
 
 
 def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:

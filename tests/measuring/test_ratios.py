@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from pytest_vastgpu.measuring.ratios import Estimate
-from pytest_vastgpu.measuring.ratios import Ratios
-from pytest_vastgpu.measuring.ratios import holm
+from pytest_vastgpu.measuring.comparing.ratios import Estimate
+from pytest_vastgpu.measuring.comparing.ratios import Ratios
+from pytest_vastgpu.measuring.comparing.ratios import holm
 
 SPREAD = (-0.02, 0.01, 0.0, 0.03)
 

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Round
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import completions
 from pytest_vastgpu.measuring.load import http_load

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.comparing import student
 
 PUBLISHED = (
     (1, (0.325, 1.000, 3.078, 6.314, 12.706, 31.821, 63.657, 636.619)),

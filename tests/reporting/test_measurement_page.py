@@ -16,8 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from pytest_vastgpu.measuring import measurement
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import exact
 from pytest_vastgpu.measuring.load import http_load

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_vastgpu.core.text.redaction import KNOWN
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import amount
 from pytest_vastgpu.measuring.load import Kind

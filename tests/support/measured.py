@@ -10,10 +10,10 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.comparison import Round
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Round
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load

@@ -19,14 +19,14 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.measuring.comparison import Judged
-from pytest_vastgpu.measuring.comparison import judge
-from pytest_vastgpu.measuring.comparison import needs_second_host
-from pytest_vastgpu.measuring.comparison import would_settle
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import judge
+from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
+from pytest_vastgpu.measuring.comparing.comparison import would_settle
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import about
+from pytest_vastgpu.measuring.comparing.plan import limit_s
 from pytest_vastgpu.measuring.load import Load
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.plan import about
-from pytest_vastgpu.measuring.plan import limit_s
 from pytest_vastgpu.measuring.record import Compared
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting

@@ -13,10 +13,10 @@ import pytest
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.measuring import baseline_words
-from pytest_vastgpu.measuring import baselines
-from pytest_vastgpu.measuring.baseline_files import Entry
-from pytest_vastgpu.measuring.baseline_files import is_number
+from pytest_vastgpu.measuring.baselines import history
+from pytest_vastgpu.measuring.baselines import words
+from pytest_vastgpu.measuring.baselines.files import Entry
+from pytest_vastgpu.measuring.baselines.files import is_number
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import from_json
@@ -101,24 +101,24 @@ class Benchmark:
 
     def _keep(self, measurement: Measurement, name: str, unfair: str) -> None:
         config = self._item.config
-        notes, history = list[str](), list[Past]()
+        notes, past = list[str](), list[Past]()
         entry = self._entry(measurement, name) if self._compares or self._saves else None
         if entry is not None and unfair:
             whats = {"compared": self._compares, "kept as a baseline": self._saves}
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
             notes = [f"hardware: {unfair}; so it is not {undone}"]
         elif entry is not None and self._compares:
-            notes = baseline_words.compare(entry, self._compares, stored_in(config))
+            notes = words.compare(entry, self._compares, stored_in(config))
         if entry is not None and self._compares:
-            history = baselines.history(entry, self._compares, stored_in(config))
-        if entry is not None and self._saves and not unfair and not baselines.worth_keeping(entry):
+            past = history.history(entry, self._compares, stored_in(config))
+        if entry is not None and self._saves and not unfair and not history.worth_keeping(entry):
             why = measurement.missing.get("throughput", "none of its numbers can be compared")
             notes = [*notes, f"not kept as a baseline: {why}"]
         elif entry is not None and self._saves and not unfair:
             carry(self._item, Carried(PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,
-            measured_on(self._instance, self._workload, measurement, name=name, notes=notes, history=history),
+            measured_on(self._instance, self._workload, measurement, name=name, notes=notes, history=past),
         )
 
     def _entry(self, measurement: Measurement, name: str) -> Entry:

@@ -9,12 +9,12 @@ from typing import Protocol
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.measuring.comparison import Finding
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Judged
+from pytest_vastgpu.measuring.comparing.comparison import Finding
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Judged
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import check_time
 from pytest_vastgpu.measuring.load import Load
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.plan import check_time
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
 from pytest_vastgpu.plugin.measurements import keep

@@ -16,14 +16,14 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.measuring import gpu
-from pytest_vastgpu.measuring.comparison import HostRounds
-from pytest_vastgpu.measuring.comparison import Round
-from pytest_vastgpu.measuring.comparison import round_of
+from pytest_vastgpu.measuring.comparing.comparison import HostRounds
+from pytest_vastgpu.measuring.comparing.comparison import Round
+from pytest_vastgpu.measuring.comparing.comparison import round_of
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import about
+from pytest_vastgpu.measuring.comparing.ratios import same_share
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.plan import about
-from pytest_vastgpu.measuring.ratios import same_share
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.measuring.baseline_files import document
+from pytest_vastgpu.measuring.baselines.files import document
 from tests.behaviour.neighbours.test_neighbours import PLACE
 from tests.behaviour.neighbours.test_neighbours import needs_them
 from tests.measuring.test_baseline_files import COMMIT

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
-from pytest_vastgpu.measuring.baseline_files import document
-from pytest_vastgpu.measuring.baseline_files import file_name
-from pytest_vastgpu.measuring.baseline_files import read
+from pytest_vastgpu.measuring.baselines.files import document
+from pytest_vastgpu.measuring.baselines.files import file_name
+from pytest_vastgpu.measuring.baselines.files import read
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness

@@ -13,12 +13,12 @@ import pytest
 
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import limit_s
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import http_load
 from pytest_vastgpu.measuring.measurement import Measurement
-from pytest_vastgpu.measuring.plan import ComparisonPlan
-from pytest_vastgpu.measuring.plan import limit_s
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
 from pytest_vastgpu.model import Workload

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
 
+from pytest_vastgpu.measuring.comparing.ratios import Estimate
+from pytest_vastgpu.measuring.comparing.ratios import Ratios
+from pytest_vastgpu.measuring.comparing.ratios import holm
+from pytest_vastgpu.measuring.comparing.ratios import medians
 from pytest_vastgpu.measuring.figures import difference
 from pytest_vastgpu.measuring.figures import percent
-from pytest_vastgpu.measuring.ratios import Estimate
-from pytest_vastgpu.measuring.ratios import Ratios
-from pytest_vastgpu.measuring.ratios import holm
-from pytest_vastgpu.measuring.ratios import medians
 
 MOST_ROUNDS = 100
 """Where more rounds were needed, rounds are no way to settle it."""

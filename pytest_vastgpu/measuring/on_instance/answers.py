@@ -1,6 +1,6 @@
 """Reads a server's answer, on the instance: what came when, how many tokens it was, and whether it is an answer at all.
 
-Part of the program of :mod:`pytest_vastgpu.measuring.driver`: Python 3.8 and its standard library, nothing else.
+Part of the program of :mod:`.driver`.
 """
 
 from __future__ import annotations

@@ -37,13 +37,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pytest_vastgpu.measuring.answers import Failed
-from pytest_vastgpu.measuring.asking import Client
-from pytest_vastgpu.measuring.asking import Command
-from pytest_vastgpu.measuring.asking import guarded
-from pytest_vastgpu.measuring.asking import kill
-from pytest_vastgpu.measuring.asking import run
-from pytest_vastgpu.measuring.asking import start
+from pytest_vastgpu.measuring.on_instance.answers import Failed
+from pytest_vastgpu.measuring.on_instance.asking import Client
+from pytest_vastgpu.measuring.on_instance.asking import Command
+from pytest_vastgpu.measuring.on_instance.asking import guarded
+from pytest_vastgpu.measuring.on_instance.asking import kill
+from pytest_vastgpu.measuring.on_instance.asking import run
+from pytest_vastgpu.measuring.on_instance.asking import start
 
 MARK = "vastgpu-measured "
 MOST_CHARS = 6000000

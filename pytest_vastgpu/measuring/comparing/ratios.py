@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from pytest_vastgpu.measuring import student
+from pytest_vastgpu.measuring.comparing import student
 
 STEADIEST = 0.001
 """No host repeats a round more exactly, whatever two or three rounds say: standard deviation of a ratio's logarithm."""

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from pytest_vastgpu.core.text.nearest import did_you_mean
-from pytest_vastgpu.measuring.baseline_files import Entry
-from pytest_vastgpu.measuring.baseline_files import Stored
-from pytest_vastgpu.measuring.baselines import BLIND
-from pytest_vastgpu.measuring.baselines import Change
-from pytest_vastgpu.measuring.baselines import Spread
-from pytest_vastgpu.measuring.baselines import against
-from pytest_vastgpu.measuring.comparison import RULES
+from pytest_vastgpu.measuring.baselines.files import Entry
+from pytest_vastgpu.measuring.baselines.files import Stored
+from pytest_vastgpu.measuring.baselines.history import BLIND
+from pytest_vastgpu.measuring.baselines.history import Change
+from pytest_vastgpu.measuring.baselines.history import Spread
+from pytest_vastgpu.measuring.baselines.history import against
+from pytest_vastgpu.measuring.comparing.comparison import RULES
 from pytest_vastgpu.measuring.figures import amount
 from pytest_vastgpu.measuring.figures import percent
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pytest_vastgpu.measuring import student
-from pytest_vastgpu.measuring.baseline_files import Entry
-from pytest_vastgpu.measuring.baseline_files import Stored
-from pytest_vastgpu.measuring.comparison import RULES
+from pytest_vastgpu.measuring.baselines.files import Entry
+from pytest_vastgpu.measuring.baselines.files import Stored
+from pytest_vastgpu.measuring.comparing import student
+from pytest_vastgpu.measuring.comparing.comparison import RULES
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.record import Past
 from pytest_vastgpu.measuring.record import to_json

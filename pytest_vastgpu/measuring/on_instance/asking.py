@@ -1,6 +1,6 @@
 """Asks once, on the instance: sends a request, or runs a command, and notes what comes when.
 
-Part of the program of :mod:`pytest_vastgpu.measuring.driver`: Python 3.8 and its standard library, nothing else.
+Part of the program of :mod:`.driver`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_vastgpu.measuring.answers import Failed
-from pytest_vastgpu.measuring.answers import read
-from pytest_vastgpu.measuring.answers import readable
+from pytest_vastgpu.measuring.on_instance.answers import Failed
+from pytest_vastgpu.measuring.on_instance.answers import read
+from pytest_vastgpu.measuring.on_instance.answers import readable
 
 MARK = "VASTGPU_LOAD"
 """An environment variable of all that is started here."""

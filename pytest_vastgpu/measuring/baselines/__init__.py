@@ -1,0 +1,1 @@
+"""Stored baselines: what is compared with what, their files, and the sentences on them."""

@@ -1,0 +1,1 @@
+"""Decides what two sides of a comparison differ in, and how sure that is. Pure."""
