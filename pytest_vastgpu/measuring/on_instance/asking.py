@@ -164,7 +164,8 @@ def guarded() -> Iterator[None]:
         yield
     finally:
         os.close(writes)
-        os.waitpid(guard, 0)
+        with contextlib.suppress(ChildProcessError):  # where ends of children are ignored, the system has taken it
+            os.waitpid(guard, 0)
 
 
 def end_marked() -> None:
