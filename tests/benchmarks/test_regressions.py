@@ -50,3 +50,19 @@ def test_the_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert regressions.main(["--number", "2", "--only", "rule"]) == 0
     printed = capsys.readouterr().out
     assert all(rule in printed for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    ("red", "found", "code"), [((10, 10), 950, 0), ((11, 0), 950, 1), ((0, 11), 950, 1), ((0, 0), 949, 1)]
+)
+def test_a_goal_that_is_missed_fails(
+    red: tuple[int, int], found: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many red comparisons, in quiet settings and in noisy ones, as are allowed for 1,000, or one too many."""
+    quiet = ("hosts differ by 8 %", "hosts differ by 22 %")
+    monkeypatch.setattr(regressions, "_red", int)
+    monkeypatch.setattr(regressions, "SETTINGS", {name: name for name in regressions.GOALS})
+    monkeypatch.setattr(regressions, "equal", lambda _, name: red[name not in quiet])
+    monkeypatch.setattr(regressions, "slower", lambda _, name: found if name in quiet else 0)
+    assert regressions.main(["--only", "goal"]) == code
+    assert "| at least |" in capsys.readouterr().out
