@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,20 @@ def test_where_there_is_no_llama_cpp_the_remedy_is_the_quick_starts_extra() -> N
     assert any(requirement.startswith("xllamacpp") for requirement in extras["quickstart"])
     log = "/root/.vastgpu/start.sh: 95: exec: llama-server: not found"
     assert "pip install 'pytest-vastgpu[quickstart]'" in judge_end(log, exit_code=127, server="llama.cpp").remedy
+
+
+@pytest.mark.parametrize(("works", "installed"), [(True, ""), (False, "update -qq\ninstall -y -qq python3\n")])
+def test_the_example_that_measures_brings_a_whole_python(works: bool, installed: str, tmp_path: Path) -> None:
+    """A ``python3-minimal`` is there, but lacks what the load's driver imports."""
+    examples = runpy.run_path(str(ROOT / "conftest_examples/gpu_regression/conftest.py"))
+    python = f'exec {sys.executable} "$@"' if works else "echo ModuleNotFoundError >&2; exit 1"
+    for name, script in (("python3", python), ("apt-get", f'echo "$@" >> {tmp_path}/installed')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "installed").touch()
+    done = subprocess.run(["/bin/sh", "-c", examples["PYTHON"]], env={"PATH": str(tmp_path)}, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "installed").read_text(encoding="utf-8") == installed
 
 
 def test_every_example_is_run() -> None:

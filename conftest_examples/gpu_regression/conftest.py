@@ -16,8 +16,9 @@ TINY = Path(__file__).parents[1] / "quickstart" / "quickstart-30k.gguf"
 MODEL = os.environ.get("GPU_REGRESSION_MODEL", "")
 VLLM_MODEL = os.environ.get("VLLM_EXAMPLE_MODEL", "")
 PYTHON = """\
-# Python, which makes the load on the instance: llama.cpp's image has none
-command -v python3 >/dev/null || { apt-get update -qq && apt-get install -y -qq python3-minimal; }
+# Python, which makes the load on the instance: llama.cpp's image has none. A minimal one lacks modules that it takes
+python3 -c 'import concurrent.futures, http.client, json, zlib' 2>/dev/null ||
+    { apt-get update -qq && apt-get install -y -qq python3; }
 """
 
 
