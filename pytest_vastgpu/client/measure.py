@@ -120,7 +120,7 @@ def measure(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
 
 
 def _by_another(run: Run, lease: Lease, load: Load, seconds: float) -> Measurement:
-    """Have another program make the load, once our own has warmed the server and told how long a request takes."""
+    """Have another program make the load, once our own has warmed the server and measured how long a request takes."""
     __tracebackhide__ = True
     key = lease.api_key if lease.headers else ""
     others.program(load, lease.port, key, seconds, each_s=1.0, first_number=0)  # or it is refused at once
@@ -131,8 +131,8 @@ def _by_another(run: Run, lease: Lease, load: Load, seconds: float) -> Measureme
     orders = orders_of(load, lease.port, lease.headers, seconds)
     plan = others.program(load, lease.port, key, seconds, each_s=each_s, first_number=orders["first_number"])
     limit_s = others.LONGER * seconds + load.timeout_s + others.START_S
-    told = {"kind": "program", "path": plan.command, "results": plan.results, "files": plan.files, "env": plan.env}
-    counted_s, found = others.seen(load, _run(run, {**orders, **told, "limit_s": limit_s}, limit_s))
+    program = {"kind": "program", "path": plan.command, "results": plan.results, "files": plan.files, "env": plan.env}
+    counted_s, found = others.seen(load, _run(run, {**orders, **program, "limit_s": limit_s}, limit_s))
     seen.check(load, counted_s, found)
     return _measured(load, counted_s, found, lease)
 
@@ -149,7 +149,7 @@ def _measured(load: Load, seconds: float, found: Mapping[str, Any], lease: Lease
 
 
 def orders_of(load: Load, port: int, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """What the driver is told."""
+    """The orders of the driver."""
     return {
         "kind": load.kind,
         "port": port,
@@ -214,4 +214,4 @@ def read(result: ProbeResult) -> dict[str, Any]:
         if line.startswith(driver.MARK):
             found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))
             return found
-    raise MeasurementFailed(f"the load's driver told nothing; it printed {result.stdout[-300:]!r}")
+    raise MeasurementFailed(f"the load's driver printed no result; its output ends with {result.stdout[-300:]!r}")

@@ -115,5 +115,5 @@ def percent(share: float, places: int = 1) -> str:
 
 def difference(share: float) -> str:
     """``+6.2 %``."""
-    told = percent(share)
-    return told if share < 0 or told == UNKNOWN else f"+{told}"
+    text = percent(share)
+    return text if share < 0 or text == UNKNOWN else f"+{text}"

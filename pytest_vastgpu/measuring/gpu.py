@@ -118,8 +118,10 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
         "gpu_clock": series.total(_value("clock"), "MHz", only=slowest),
         "gpu_throttled": series.share(_throttled),
     }
-    told = {name: figure for name, figure in made.items() if figure}
-    return GpusSeen(told, dict.fromkeys((name for name in NAMES if name not in told), "the driver does not tell"), gpus)
+    known = {name: figure for name, figure in made.items() if figure}
+    return GpusSeen(
+        known, dict.fromkeys((name for name in NAMES if name not in known), "the driver does not tell"), gpus
+    )
 
 
 def unfair(gpus: Iterable[GpuSeen]) -> str:

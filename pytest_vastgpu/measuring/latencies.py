@@ -66,20 +66,20 @@ def _or_never(request: Seen, value: float | None) -> float:
 
 def figures(found: dict[str, Points | str], seconds: float) -> tuple[dict[str, Figure | str], dict[str, Figure]]:
     """Each quantile of each time; or, in a sentence, why it is not known. And those whose interval alone is not."""
-    told: dict[str, Figure | str] = {}
+    known: dict[str, Figure | str] = {}
     unbounded: dict[str, Figure] = {}
     blocks = intervals.for_quantiles(seconds)
     for name, points in found.items():
         if isinstance(points, str):
-            told |= {f"{name}_{level}": points for level in LEVELS}
+            known |= {f"{name}_{level}": points for level in LEVELS}
             continue
         inside = [point for point in points if blocks.at(point[0]) is not None]
         for level, each in zip(LEVELS, intervals.quantiles(inside, list(LEVELS.values()), blocks), strict=True):
             metric = f"{name}_{level}"
-            told[metric] = _too_few(inside, each.needed, seconds) if isinstance(each, TooFew) else each
+            known[metric] = _too_few(inside, each.needed, seconds) if isinstance(each, TooFew) else each
             if isinstance(each, TooFew) and each.unbounded is not None:
                 unbounded[metric] = each.unbounded
-    return told, unbounded
+    return known, unbounded
 
 
 def _too_few(points: Points, needed: int, seconds: float) -> str:

@@ -26,7 +26,7 @@ MOST_AT_A_TIME = 1024
 """Requests under way in a closed loop: so many threads the driver has."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """Of HTTP: a method, or the name of a header."""
-_SAID = {"text": "body"}
+_PUBLIC_NAMES = {"text": "body"}
 """What a field is called where a user gives it."""
 PROMPT = "Request {n}: write a story about a ship."
 
@@ -225,7 +225,7 @@ def _problems(load: Load) -> Iterator[str]:
     """What is wrong with a load, with what to give instead."""
     for name in ("path", "text", "method"):
         if not _is_text(value := getattr(load, name)):
-            yield f"{_SAID.get(name, name)}={value!r:.80} is no text that can be sent"
+            yield f"{_PUBLIC_NAMES.get(name, name)}={value!r:.80} is no text that can be sent"
             return
     if load.kind is Kind.COMMAND:
         if not load.path.strip() or "\0" in load.path:

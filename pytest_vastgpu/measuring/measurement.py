@@ -121,7 +121,7 @@ def of(
     times = latencies.times(counted, done)
     quantiles, unbounded = latencies.figures(times, seconds)
     watched = gpus.seen(gpu, seconds)
-    told: dict[str, Figure | str] = {
+    numbers: dict[str, Figure | str] = {
         "requests": exact(len(counted) - len(failed)),
         "errors": exact(len(failed)),
         **_rates(load, seconds, done),
@@ -129,19 +129,19 @@ def of(
         **watched.figures,
         **watched.missing,
     }
-    tokens, power = told.get("output_throughput"), told.get("gpu_power")
+    tokens, power = numbers.get("output_throughput"), numbers.get("gpu_power")
     if isinstance(tokens, Figure) and isinstance(power, Figure):
-        told["energy_per_token"] = _per(power, tokens, 1.0, "J")
+        numbers["energy_per_token"] = _per(power, tokens, 1.0, "J")
     if isinstance(tokens, Figure) and usd_h:
-        told["usd_per_million_tokens"] = _per(exact(usd_h), tokens, 1e6 / 3600, "USD")
+        numbers["usd_per_million_tokens"] = _per(exact(usd_h), tokens, 1e6 / 3600, "USD")
     return Measurement(
         load,
         seconds,
-        figures={name: each for name, each in told.items() if isinstance(each, Figure)},
+        figures={name: each for name, each in numbers.items() if isinstance(each, Figure)},
         errors=dict(Counter(failed).most_common()),
         quantiles=latencies.pictures(times, seconds),
         unbounded=unbounded,
-        missing={name: each for name, each in told.items() if isinstance(each, str)},
+        missing={name: each for name, each in numbers.items() if isinstance(each, str)},
         notes=(*notes, *_notes(counted, done, failed)),
         gpus=watched.gpus,
     )
@@ -149,16 +149,16 @@ def of(
 
 def _rates(load: Load, seconds: float, done: Sequence[Seen]) -> dict[str, Figure | str]:
     closed = not load.rate
-    told = {"throughput": requests.rate(done, seconds, closed=closed)}
+    rates = {"throughput": requests.rate(done, seconds, closed=closed)}
     if any(each["first"] is not None for each in done):
-        told["output_throughput"] = requests.token_rate(done, seconds)
+        rates["output_throughput"] = requests.token_rate(done, seconds)
     elif any(each["tokens"] for each in done):
         tokens = requests.rate(done, seconds, closed=closed, unit="tokens/s", amount=lambda each: float(each["tokens"]))
-        told["output_throughput"] = tokens
+        rates["output_throughput"] = tokens
     if load.slo:
         good = requests.rate(done, seconds, closed=closed, amount=lambda each: float(requests.keeps(each, load.slo)))
-        told["goodput"] = good
-    return told
+        rates["goodput"] = good
+    return rates
 
 
 def _per(amount: Figure, rate: Figure, factor: float, unit: str) -> Figure | str:

@@ -37,7 +37,7 @@ export {KEY}="$key"
 """Goes before the command: it has the server's environment, such as ``PATH`` to a vLLM of its own, or a hub's token."""
 LONGER = 3
 """One that ends after so many requests may take so many times as long."""
-SAID_CHARS = 400
+OUTPUT_CHARS = 400
 """Of what it has printed last."""
 START_S = 240.0
 """For its start: it loads much."""
@@ -77,16 +77,16 @@ def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     :param found: What :func:`pytest_vastgpu.measuring.on_instance.driver.program` returns.
     :raises MeasurementFailed: if it did not run, or its results cannot be read.
     """
-    name, said = load.driver, sanitize.line(" ".join(found["said"].split())[-SAID_CHARS:], SAID_CHARS)
+    name, output = load.driver, sanitize.line(" ".join(found["said"].split())[-OUTPUT_CHARS:], OUTPUT_CHARS)
     if found["exit_code"] == NOT_FOUND:
         raise MeasurementFailed(
             f"{name} is not on the instance: install it with the workload's setup, such as "
-            f"setup='{_INSTALL[name]}', or leave driver= out; the shell said: {said}"
+            f"setup='{_INSTALL[name]}', or leave driver= out; the shell said: {output}"
         )
     if found["killed"]:
-        raise MeasurementFailed(f"{name} did not end in time; it said: {said}")
+        raise MeasurementFailed(f"{name} did not end in time; it said: {output}")
     if found["exit_code"]:
-        raise MeasurementFailed(f"{name} failed with exit code {found['exit_code']}; it said: {said}")
+        raise MeasurementFailed(f"{name} failed with exit code {found['exit_code']}; it said: {output}")
     try:
         requests = [each for text in found["results"] for each in _READERS[name](text)]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -94,7 +94,7 @@ def seen(load: Load, found: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
             f"the results of {name} are of another form: {error!r}; is it another version?"
         ) from error
     if not requests:
-        raise MeasurementFailed(f"{name} tells of no request; it said: {said}")
+        raise MeasurementFailed(f"{name} tells of no request; it said: {output}")
     begins = min(each["start"] for each in requests)
     for each in requests:
         for at in ("start", "first", "last", "end"):
@@ -216,11 +216,11 @@ def _aiperf(load: Load, url: str, key: str, seconds: float, count: int) -> tuple
 
 
 def _of_vllm(text: str) -> Iterator[dict[str, Any]]:
-    told = json.loads(text)
+    results = json.loads(text)
     columns = ("start_times", "ttfts", "itls", "latencies", "output_lens", "errors")
-    for start, ttft, gaps, took, tokens, error in zip(*(told[name] for name in columns), strict=True):
-        said = error.strip().splitlines()[-1] if error else ""
-        yield _record(start, start + took, tokens, said, start + ttft, gaps=gaps)
+    for start, ttft, gaps, took, tokens, error in zip(*(results[name] for name in columns), strict=True):
+        reason = error.strip().splitlines()[-1] if error else ""
+        yield _record(start, start + took, tokens, reason, start + ttft, gaps=gaps)
 
 
 def _of_guidellm(text: str) -> Iterator[dict[str, Any]]:
@@ -243,14 +243,14 @@ def _of_aiperf(text: str) -> Iterator[dict[str, Any]]:
     for line in text.splitlines():
         each = json.loads(line)
         at, error = each["metadata"], each.get("error")
-        told = {name: metric["value"] for name, metric in each["metrics"].items()}
+        metrics = {name: metric["value"] for name, metric in each["metrics"].items()}
         start, end = at["request_start_ns"] / 1e9, at["request_end_ns"] / 1e9
         if error:
             yield _record(start, end, 0, f"{error['code']} {error['type']}: {error['message']}", None)
         elif not at["was_cancelled"]:
-            first, end = start + told["time_to_first_token"] / 1e3, start + told["request_latency"] / 1e3
-            gaps = [gap / 1e3 for gap in told["inter_chunk_latency"]]
-            yield _record(start, end, told["output_sequence_length"], "", first, gaps=gaps)
+            first, end = start + metrics["time_to_first_token"] / 1e3, start + metrics["request_latency"] / 1e3
+            gaps = [gap / 1e3 for gap in metrics["inter_chunk_latency"]]
+            yield _record(start, end, metrics["output_sequence_length"], "", first, gaps=gaps)
 
 
 _OWN = frozenset({"model", "prompt", "messages", "stream", "stream_options"})

@@ -89,12 +89,12 @@ def _lost(load: Load, seconds: float, failed: Sequence[Seen]) -> float:
 
 def _many_errors(load: Load, failed: Sequence[Seen], of: int, lost: float, details: Mapping[str, str]) -> str:
     reasons = Counter(each["error"] for each in failed).most_common()
-    told = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
+    counts = ", ".join(f"{sanitize.line(reason, 80)}: {count}" for reason, count in reasons[:5])
     first = sanitize.line(" ".join(details.get(reasons[0][0], "").split()), 300)
     when = f", the first {min(map(requests.began, failed)):.1f} s after the warm-up"
     then = "" if len(failed) == of else f"; mend the server, or allow more than most_errors={load.most_errors:g}"
     time = f", and {lost:.0%} of the time went by with that" if lost and len(failed) < of else ""
-    return f"{len(failed)} of {of} requests failed ({told}){time}{when}: {first}{then}"
+    return f"{len(failed)} of {of} requests failed ({counts}){time}{when}: {first}{then}"
 
 
 def is_at_once(seen: Seen) -> bool:

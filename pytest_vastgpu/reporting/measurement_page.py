@@ -94,8 +94,8 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
 
 
 def _section(heading: str, body: str, sentences: Sequence[str] = ()) -> str:
-    told = "".join(f"<p>{_safe(each)}</p>" for each in sentences)
-    return f"<section><h2>{_safe(heading)}</h2>{body}{told}</section>\n"
+    paragraphs = "".join(f"<p>{_safe(each)}</p>" for each in sentences)
+    return f"<section><h2>{_safe(heading)}</h2>{body}{paragraphs}</section>\n"
 
 
 def _measured(record: Measured) -> str:

@@ -78,12 +78,12 @@ def few(measured: Sequence[tuple[str, Measured]]) -> tuple[list[tuple[str, Measu
         numbers[test] += 1
         if numbers[test] <= MOST:
             shown.append((test, record))
-    told = [
+    left_out = [
         f"{test}: the first {MOST} of its {number:,} measurements are shown; {NAME} has all"
         for test, number in numbers.items()
         if number > MOST
     ]
-    return shown, told
+    return shown, left_out
 
 
 def properties(record: Measured | Compared) -> list[tuple[str, object]]:
@@ -125,8 +125,8 @@ def measured_lines(measured: Sequence[tuple[str, Measured]], width: int, *, all_
         header = ["test", "load", "on", *metrics, "errors"]
         expendable = ["on", "load", *reversed(metrics[1:])]
         lines = fitted(header, [_row(*each, shown, _short) for each in measured], width, expendable)
-    told = [f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in notes(each[1])]
-    return [*lines, *dict.fromkeys(told), *map(sanitize.line, more)]
+    footnotes = [f"{_cell(title(*each))}: {sanitize.line(note)}" for each in measured for note in notes(each[1])]
+    return [*lines, *dict.fromkeys(footnotes), *map(sanitize.line, more)]
 
 
 def _row(test: str, record: Measured, metrics: Sequence[str], cell: Callable[[Measurement, str], str]) -> list[str]:
@@ -147,10 +147,10 @@ def _short(found: Measurement, metric: str) -> str:
 
 
 def notes(record: Measured) -> list[str]:
-    """What must be known beside the numbers, in sentences."""
+    """What must be known to read the numbers, in sentences."""
     found = record.measurement
-    unfair = [f"the host was no fair place: {found.unfair}"] if found.unfair else []
-    return [*unfair, *found.notes, *record.notes]
+    hardware = [f"hardware: {found.unfair}"] if found.unfair else []
+    return [*hardware, *found.notes, *record.notes]
 
 
 def errors(record: Measured) -> str:

@@ -211,7 +211,10 @@ def test_seconds_that_no_measurement_can_have_are_a_usage_error(seconds: float) 
         ),
         (ProbeResult("", ProbeFailure.COMMAND, 1, "", "Traceback\nMemoryError", 0.0), "MemoryError"),
         (ProbeResult("", ProbeFailure.COMMAND, 137, "", "", 0.0), "exit code 137"),
-        (ProbeResult("", ProbeFailure.NONE, 0, "Welcome!\n", "", 0.0), "told nothing; it printed 'Welcome!"),
+        (
+            ProbeResult("", ProbeFailure.NONE, 0, "Welcome!\n", "", 0.0),
+            "printed no result; its output ends with 'Welcome!",
+        ),
     ],
 )
 def test_a_driver_that_tells_nothing_is_said(result: ProbeResult, said: str) -> None:

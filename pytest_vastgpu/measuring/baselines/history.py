@@ -41,7 +41,7 @@ UNSTEADY = ("_p90", "_p99")
 """Ends of metrics that vary too much from one run to the next."""
 UNITS = frozenset({"s", "1/s", "tokens/s", "MiB"})
 """Of metrics that are a matter of the code. Money depends on the offer, power on the host."""
-_TOLD = 3
+_MOST_DIFFERENCES = 3
 """Most differences that a sentence lists."""
 
 
@@ -161,8 +161,8 @@ def _differences(then: Any, now: Any) -> str:
     """``concurrency: 4, now 8``."""
     before, after = dict(_flat("", then)), dict(_flat("", now))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    told = [f"{key}: {_short(before, key)}, now {_short(after, key)}" for key in keys[:_TOLD]]
-    return "; ".join([*told, *(["…"] if len(keys) > _TOLD else [])])
+    differences = [f"{key}: {_short(before, key)}, now {_short(after, key)}" for key in keys[:_MOST_DIFFERENCES]]
+    return "; ".join([*differences, *(["…"] if len(keys) > _MOST_DIFFERENCES else [])])
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, object]]:

@@ -43,10 +43,10 @@ def compare(entry: Entry, baseline: str, stored: Sequence[Stored]) -> list[str]:
         return [f"not compared: it has no metric in common with baseline {baseline!r}"]
     if all(each.blind and each.p >= RULES.suspected_p for each in changes):
         return [f"not compared: too unsure is {', '.join(each.metric for each in changes)}; measure for longer"]
-    return list(_told(entry, baseline, found.base, changes))
+    return list(_sentences(entry, baseline, found.base, changes))
 
 
-def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence[Change]) -> Iterator[str]:
+def _sentences(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence[Change]) -> Iterator[str]:
     machines = sorted({each.entry.machine for each in base})
     last = base[-1]
     of = f"commit {last.commit[:9]}" if last.commit else "no commit"
@@ -54,14 +54,14 @@ def _told(entry: Entry, baseline: str, base: Sequence[Stored], changes: Sequence
     than = f"baseline {baseline!r} ({last.when[:10]}, {of}, {whose})"
     suspects = [each for each in changes if each.p < RULES.suspected_p]
     clear = [each for each in changes if not each.blind]
-    told = [_sees(clear, machines, entry)] if clear else []
+    sensitivity = [_sees(clear, machines, entry)] if clear else []
     if blind := [each.metric for each in changes if each.blind and each not in suspects]:
-        told.append(f"too unsure to compare: {', '.join(blind)}")
+        sensitivity.append(f"too unsure to compare: {', '.join(blind)}")
     if suspects:
         yield f"suspected, against {than}: {'; '.join(map(_worse, suspects))}"
-        yield "; ".join([*told, f"to settle it, compare on one host: {_settles(suspects, last, baseline)}"])
+        yield "; ".join([*sensitivity, f"to settle it, compare on one host: {_settles(suspects, last, baseline)}"])
     else:
-        yield "; ".join([f"nothing suspected, against {than}: {', '.join(map(_moved, clear))}", *told])
+        yield "; ".join([f"nothing suspected, against {than}: {', '.join(map(_moved, clear))}", *sensitivity])
     if wild := [
         each.metric for each in changes if each.high < 0 and not 1 / BLIND < each.now.value / each.before < BLIND
     ]:

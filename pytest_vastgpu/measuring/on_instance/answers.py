@@ -64,18 +64,18 @@ def _read_whole(answer: Any, seen: dict[str, Any], kind: str) -> None:
         raise http.client.IncompleteRead(b"", answer.length)
     body = b"".join(parts)
     try:
-        told = json.loads(body) if size <= MOST_BYTES else None
+        parsed = json.loads(body) if size <= MOST_BYTES else None
     except (ValueError, RecursionError):
-        told = None
-    told = told if isinstance(told, dict) else {}
-    if kind in FORMS and not (isinstance(told.get(FORMS[kind][1]), list) and told[FORMS[kind][1]]):
+        parsed = None
+    parsed = parsed if isinstance(parsed, dict) else {}
+    if kind in FORMS and not (isinstance(parsed.get(FORMS[kind][1]), list) and parsed[FORMS[kind][1]]):
         raise _no_answer(kind, body)
-    _count(told, seen)
+    _count(parsed, seen)
 
 
-def _count(told: dict[str, Any], seen: dict[str, Any]) -> bool:
+def _count(parsed: dict[str, Any], seen: dict[str, Any]) -> bool:
     """Take in how many tokens the server says that it has made; returns False if that has no form."""
-    usage = told.get("usage") or {}
+    usage = parsed.get("usage") or {}
     used = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if type(used) is int and 0 <= used <= MOST_TOKENS:
         seen["tokens"], seen["counted"] = used, "usage"
@@ -132,11 +132,11 @@ def _piece(text: bytes, now: float, seen: dict[str, Any], kind: str) -> bool:
     done = False
     for choice in choices:
         # The first piece of a chat has its role, and no token yet.
-        said = (choice.get("delta") or choice) if isinstance(choice, dict) else None
-        if not isinstance(said, dict):
+        delta = (choice.get("delta") or choice) if isinstance(choice, dict) else None
+        if not isinstance(delta, dict):
             raise _no_answer(kind, text)
         done = done or bool(choice.get("finish_reason"))
-        if any(said.get(key) for key in ("content", "text", "reasoning_content", "reasoning", "tool_calls")):
+        if any(delta.get(key) for key in ("content", "text", "reasoning_content", "reasoning", "tool_calls")):
             seen["pieces"] += 1
             if seen["first"] is None:
                 seen["first"] = now

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pytest_vastgpu.model import Workload
 
 LONGEST_NAME = 80
-_looked = pytest.StashKey[dict[int, str]]()
-"""Why the hosts of instances are no fair places, by the instance's id; empty: they are."""
+_gpu_checks = pytest.StashKey[dict[int, str]]()
+"""Why the GPU check of an instance failed, by its id; empty: it passed."""
 
 
 class Benchmark:
@@ -66,7 +66,7 @@ class Benchmark:
     def __call__(self, load: Load, seconds: float = 10.0, *, name: str = "") -> Measurement:
         """Measure the test's instance as its ``measure`` does. The result is part of the run's report.
 
-        With ``--vast-baseline`` it first looks whether the host is a fair place, once for an instance.
+        With ``--vast-baseline`` it first checks the GPUs of the host, once for an instance.
 
         :param load: What is asked, and how fast.
         :param seconds: How long; the load's warm-up comes before.
@@ -83,38 +83,38 @@ class Benchmark:
             raise ConfigurationError(
                 f"this test has measured that load {named}: give this measurement a name= of its own"
             )
-        unfair = self._host_unfair() if self._compares or self._saves else ""
+        hardware = self._hardware() if self._compares or self._saves else ""
         reported, self._instance.on_measured = self._instance.on_measured, None  # it is reported here, with its name
         try:
             measurement = self._instance.measure(load, seconds)
         finally:
             self._instance.on_measured = reported
         self._seen.append(which)
-        self._keep(measurement, name, unfair or measurement.unfair)
+        self._keep(measurement, name, hardware or measurement.unfair)
         return measurement
 
-    def _host_unfair(self) -> str:
-        looked = self._item.config.stash.setdefault(_looked, {})
-        if self._instance.id not in looked:
-            looked[self._instance.id] = self._instance.fairness().unfair
-        return looked[self._instance.id]
+    def _hardware(self) -> str:
+        checks = self._item.config.stash.setdefault(_gpu_checks, {})
+        if self._instance.id not in checks:
+            checks[self._instance.id] = self._instance.fairness().unfair
+        return checks[self._instance.id]
 
-    def _keep(self, measurement: Measurement, name: str, unfair: str) -> None:
+    def _keep(self, measurement: Measurement, name: str, hardware: str) -> None:
         config = self._item.config
         notes, past = list[str](), list[Past]()
         entry = self._entry(measurement, name) if self._compares or self._saves else None
-        if entry is not None and unfair:
+        if entry is not None and hardware:
             whats = {"compared": self._compares, "kept as a baseline": self._saves}
             undone = " and not ".join(what for what, baseline in whats.items() if baseline)
-            notes = [f"hardware: {unfair}; so it is not {undone}"]
+            notes = [f"hardware: {hardware}; so it is not {undone}"]
         elif entry is not None and self._compares:
             notes = words.compare(entry, self._compares, stored_in(config))
         if entry is not None and self._compares:
             past = history.history(entry, self._compares, stored_in(config))
-        if entry is not None and self._saves and not unfair and not history.worth_keeping(entry):
+        if entry is not None and self._saves and not hardware and not history.worth_keeping(entry):
             why = measurement.missing.get("throughput", "none of its numbers can be compared")
             notes = [*notes, f"not kept as a baseline: {why}"]
-        elif entry is not None and self._saves and not unfair:
+        elif entry is not None and self._saves and not hardware:
             carry(self._item, Carried(PROPERTY, json.dumps(to_json(entry))))
         keep(
             self._item,

@@ -26,23 +26,23 @@ def side_names(sides: Mapping[str, Workload]) -> dict[str, str]:
     """
     one, other = sides["A"], sides["B"]
     lines = {side: workload_line(workload) for side, workload in sides.items()}
-    told = list[str](), list[str]()
+    differences = list[str](), list[str]()
     for each in fields(Workload):
         values = getattr(one, each.name), getattr(other, each.name)
         if values[0] == values[1] or (lines["A"] != lines["B"] and each.name in _IN_THE_LINE):
             continue
         if each.name == "args":
             mine, others = (Counter(options(value)) for value in values)
-            told[0].extend((mine - others).elements())
-            told[1].extend((others - mine).elements() if mine != others else ["args in another order"])
+            differences[0].extend((mine - others).elements())
+            differences[1].extend((others - mine).elements() if mine != others else ["args in another order"])
         elif each.name == "env":
-            told[1].append(f"other env {_names(*values)}")
+            differences[1].append(f"other env {_names(*values)}")
         elif isinstance(values[1], tuple) or not each.repr or each.name in _TEXTS:
-            told[1].append(f"other {each.name}")
+            differences[1].append(f"other {each.name}")
         else:
-            for side, value in zip(told, values, strict=True):
+            for side, value in zip(differences, values, strict=True):
                 side.append(f"{each.name}={value!r}")
-    what = {side: sanitize.line(", ".join(parts), MOST_CHARS) for side, parts in zip(lines, told, strict=True)}
+    what = {side: sanitize.line(", ".join(parts), MOST_CHARS) for side, parts in zip(lines, differences, strict=True)}
     return {side: f"{line} ({what[side]})" if what[side] else line for side, line in lines.items()}
 
 
