@@ -305,27 +305,27 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fairness:
-    """Whether a host is a fair place to measure."""
+    """What the GPU check has found: whether a measurement on this host says something of the code."""
 
     verdict: Verdict | None = None
-    """What speaks against it; None: nothing that was looked at."""
+    """Why it failed; None: it passed."""
     notes: tuple[str, ...] = ()
-    """What could not be looked at, and why, in sentences."""
+    """What could not be checked, and why, in sentences."""
     memory_gb_s: float = 0.0
     """Measured bandwidth of a GPU's memory, in GB/s, of the slowest one; 0 if it was not measured."""
     tflops: float = 0.0
     """Measured speed of a product of matrices in single precision, of the slowest GPU; 0 if it was not measured."""
 
     def __str__(self) -> str:
-        """``a fair place; memory 912 GB/s; 41.3 TFLOPS``."""
-        found = f"no fair place: {self.unfair}" if self.verdict else "a fair place"
+        """``GPU check passed; memory 912 GB/s; 41.3 TFLOPS``."""
+        found = f"GPU check failed: {self.unfair}" if self.verdict else "GPU check passed"
         memory = f"memory {self.memory_gb_s:.0f} GB/s" if self.memory_gb_s else ""
         speed = f"{self.tflops:.1f} TFLOPS" if self.tflops else ""
         return "; ".join(filter(None, [found, memory, speed, *self.notes]))
 
     @property
     def unfair(self) -> str:
-        """Why it is no fair place, in a sentence; empty: it is."""
+        """Why it failed, in a sentence; empty: it passed."""
         return self.verdict.evidence if self.verdict else ""
 
 

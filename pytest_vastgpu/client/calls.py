@@ -322,7 +322,7 @@ class InstanceCalls:
 
     @_call
     def fairness(self) -> Fairness:
-        """Look whether the host is a fair place to measure: clocks, throttling, other processes, PCIe lanes, and, where
+        """Check the GPUs before something is measured: clocks, throttling, other processes, PCIe lanes, and, where
         PyTorch can run, the speed of memory and of a product of matrices. What speaks against it is kept in its record.
 
         It takes 2 s, with PyTorch 10 s. Ask nothing of the server meanwhile: a GPU that works is taken for shared.

@@ -1,4 +1,4 @@
-"""Is a host a fair place to measure? One script for one round trip, a parser for its output, and a judgement. Pure.
+"""The GPU check before something is measured: a script for one round trip, a parser of its output, a judgement. Pure.
 
 A host that runs a workload may still be too hot, shared, badly plugged in or slower than it was sold. A measurement
 there says something of the host, not of the code. Nothing may be asked of the server meanwhile.
@@ -142,12 +142,12 @@ def parse(output: str) -> FairFacts:
 
 
 def judge(offer: Offer, workload: Workload, output: str) -> Fairness:
-    """Whether a host is a fair place, from what :data:`SCRIPT` has printed there.
+    """Whether a host passes the GPU check, from what :data:`SCRIPT` has printed there.
 
     Without a need for GPUs, GPUs are not looked at. An unknown fact does not count against the host.
     """
     if not workload.gpus:
-        return Fairness(notes=("the workload needs no GPU, so nothing of the host was looked at",))
+        return Fairness(notes=("the workload needs no GPU, so nothing was checked",))
     facts = parse(output)
     notes = [] if facts.at_rest else ["nvidia-smi says nothing of clocks, throttling and PCIe here"]
     if facts.not_measured:

@@ -62,7 +62,7 @@ class GpuSeen:
     throttled: Mapping[str, float] = field(default_factory=dict)
     """The share of samples with it, by reason of :data:`REASONS`."""
     samples: int = 0
-    """How many have told whether it is throttled."""
+    """How many say whether it is throttled."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
 
 
 def unfair(gpus: Iterable[GpuSeen]) -> str:
-    """What says that the host was no fair place while it was measured, in a sentence; empty: nothing."""
+    """What held the GPUs back while they were measured, and is a problem of the host, in a sentence; empty: nothing."""
     for gpu in gpus:
         for reason, share in gpu.throttled.items():
             if reason in SLOWED.values() and share >= UNFAIR_SHARE and share * gpu.samples >= UNFAIR_SAMPLES - 0.5:

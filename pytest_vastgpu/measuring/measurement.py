@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def unfair(self) -> str:
-        """What says that the host was no fair place meanwhile, in a sentence; empty: nothing."""
+        """What held the GPUs back meanwhile, and is a problem of the host, in a sentence; empty: nothing."""
         return gpus.unfair(self.gpus)
 
 

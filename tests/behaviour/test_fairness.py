@@ -1,4 +1,4 @@
-"""Whether a host is a fair place to measure: asked by a test, and kept in the machine's record."""
+"""The GPU check before something is measured: asked for by a test, and kept in the machine's record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ slow = pytest.mark.slow
 TEST = """
 def test_it(vast_instance):
     found = vast_instance.fairness()
-    print("found:", found.verdict.reason if found.verdict else "fair", found.unfair)
+    print("found:", found.verdict.reason if found.verdict else "passed", found.unfair)
     assert httpx.get(vast_instance.endpoint).text == "here I am"
 """
 
@@ -45,7 +45,7 @@ def evidence(home: Path) -> list[tuple[FailureClass, str]]:
         pytest.param({"name": "slow_memory"}, "memory_slow", "the memory of GPU 0 moves", marks=slow),
     ],
 )
-def test_an_unfair_place_is_told_and_kept_in_the_machines_record(
+def test_a_check_that_fails_is_told_and_kept_in_the_machines_record(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: dict[str, Any], reason: str, words: str
 ) -> None:
     rent_from(fleet(fault))
@@ -61,14 +61,14 @@ def test_an_unfair_place_is_told_and_kept_in_the_machines_record(
 
 
 @slow
-def test_a_fair_place_leaves_no_trace_in_the_record(
+def test_a_check_that_passes_leaves_no_trace_in_the_record(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
     rent_from(fleet())
     pytester.makepyfile(WORKLOAD + TEST)
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*found: fair *"])
+    result.stdout.fnmatch_lines(["*found: passed *"])
     assert evidence(host_cache) == [(FailureClass.READY, "")]
 
 
@@ -107,7 +107,7 @@ def test_it(vast_compare):
 
 
 @slow
-def test_an_unfair_place_is_not_compared_on_and_another_one_is(
+def test_where_the_check_fails_nothing_is_compared_and_another_host_is_rented(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
     rent_from(fleet("throttled"))
@@ -124,7 +124,7 @@ def test_an_unfair_place_is_not_compared_on_and_another_one_is(
 
 
 @slow
-def test_where_no_host_is_fair_the_finding_is_hardware(
+def test_where_the_check_fails_on_each_host_the_finding_is_hardware(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
     both = fleet("throttled")

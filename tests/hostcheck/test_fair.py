@@ -56,7 +56,7 @@ def judged(output: str) -> Fairness:
     return fair.judge(OFFER, WORKLOAD, output)
 
 
-def test_a_fair_place_with_what_was_measured_there() -> None:
+def test_a_check_that_passes_has_what_was_measured() -> None:
     assert judged(printed()) == Fairness(None, (), 905.0, 60.0)
     assert judged(printed()).unfair == ""
 
@@ -82,7 +82,7 @@ def test_a_fair_place_with_what_was_measured_there() -> None:
         (printed(gb_s=(900.0, 880.0, 650.0)), "speed_unsteady", "moves 650 to 900 GB/s from one moment to the next"),
     ],
 )
-def test_what_makes_a_host_no_fair_place(output: str, reason: str, words: str) -> None:
+def test_what_fails_the_check(output: str, reason: str, words: str) -> None:
     verdict = judged(output).verdict
     assert verdict is not None
     assert (verdict.failure_class, verdict.reason) == (FailureClass.UNKNOWN, reason)
@@ -210,5 +210,5 @@ def test_the_script_answers_where_next_to_nothing_is_installed(tmp_path: Path) -
 
 def test_what_was_seen_of_a_host_is_printed_in_words() -> None:
     verdict = Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes")
-    assert str(Fairness(memory_gb_s=911.98765, tflops=41.34567)) == "a fair place; memory 912 GB/s; 41.3 TFLOPS"
-    assert str(Fairness(verdict, ("no PyTorch",))) == "no fair place: GPU 0 has 4 of 16 PCIe lanes; no PyTorch"
+    assert str(Fairness(memory_gb_s=911.98765, tflops=41.34567)) == "GPU check passed; memory 912 GB/s; 41.3 TFLOPS"
+    assert str(Fairness(verdict, ("no PyTorch",))) == "GPU check failed: GPU 0 has 4 of 16 PCIe lanes; no PyTorch"

@@ -184,7 +184,7 @@ def test_improvements_are_corrected_by_holm_too() -> None:
     assert Finding.IMPROVEMENT not in {each.finding for each in several([-0.04] * 8)}
 
 
-def test_an_unfair_host_does_not_count() -> None:
+def test_a_host_with_a_hardware_problem_does_not_count() -> None:
     throttled = HostRounds(1, host(0.3).rounds, "throttled for its temperature")
     judged = one(throttled)
     assert judged.finding is Finding.HARDWARE

@@ -143,12 +143,12 @@ def test_what_no_sample_shows_may_still_have_been() -> None:
         ("0x0000000000000080", "the machine's power supply asks for less power"),
     ],
 )
-def test_heat_and_power_brakes_make_a_host_unfair_and_a_power_cap_does_not(mask: str, unfair: str) -> None:
+def test_heat_and_power_brakes_are_hardware_problems_and_a_power_cap_is_none(mask: str, unfair: str) -> None:
     told = gpu.unfair(gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}"), 10).gpus)
     assert told == (f"GPU 0 was slowed down in 100% of the samples: {unfair}" if unfair else "")
 
 
-def test_a_moment_of_slowdown_makes_no_host_unfair() -> None:
+def test_a_moment_of_slowdown_is_no_hardware_problem() -> None:
     lines = [*watch("0, 1000, 40, 100, 1500, 0x0"), (5.0, "0, 1000, 40, 100, 1500, 0x8")]
     assert not gpu.unfair(gpu.seen(lines, 10).gpus)
 
@@ -162,7 +162,7 @@ def test_a_moment_of_slowdown_makes_no_host_unfair() -> None:
         (60, 14, ""),  # less than a twentieth
     ],
 )
-def test_few_samples_make_no_host_unfair_however_large_their_share(seconds: float, hot: int, unfair: str) -> None:
+def test_few_samples_are_no_hardware_problem_however_large_their_share(seconds: float, hot: int, unfair: str) -> None:
     cool = watch("0, 1000, 40, 100, 1500, 0x0", seconds=seconds)
     lines = [(at, line.replace("0x0", "0x40") if number < hot else line) for number, (at, line) in enumerate(cool)]
     told = gpu.unfair(gpu.seen(lines, seconds).gpus)

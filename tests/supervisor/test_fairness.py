@@ -1,4 +1,4 @@
-"""Whether a host is a fair place, where it cannot be asked, and what is recorded of it."""
+"""The GPU check where the host cannot be asked, and what is recorded of it."""
 
 from __future__ import annotations
 

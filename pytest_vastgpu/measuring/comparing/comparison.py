@@ -51,7 +51,7 @@ class Finding(StrEnum):
     INCONCLUSIVE = "inconclusive"
     """The interval holds the gate: more rounds, or a second host, would tell."""
     HARDWARE = "hardware"
-    """The host was no fair place: its check failed, or it throttled."""
+    """The GPU check of the host failed, or it throttled."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class HostRounds:
     machine_id: int
     rounds: Sequence[Round]
     unfair: str = ""
-    """Why the host is no fair place, in a sentence; empty: it is."""
+    """Why what this host measures does not count, in a sentence; empty: it does."""
     name: str = ""
-    """What people are told in place of its number, where that is none of a machine: a second instance on one."""
+    """What is shown in place of its number, where that is none of a machine: a second instance on one."""
 
     @property
     def place(self) -> str:
@@ -106,15 +106,15 @@ class Judged:
     why: str = ""
     """What the finding rests on, in a sentence."""
     rounds: int = 0
-    """How many rounds count, of all fair hosts."""
+    """How many rounds count, of all hosts that do."""
     settles_rounds: int = 0
     """Rounds a host that would settle it in 8 of 10 cases; 0: it is settled, or more rounds are no way to settle it."""
     settles_hosts: int = 0
     """On so many further hosts at most; 0: it is settled."""
     hosts: Mapping[int, float] = field(default_factory=dict)
-    """The slowdown that each fair host saw, by machine id."""
+    """The slowdown that each host saw, of those that count, by machine id."""
     places: Mapping[int, str] = field(default_factory=dict)
-    """What people are told in place of these ids."""
+    """What is shown in place of these ids."""
 
     def __repr__(self) -> str:
         """``<throughput: regression, +6.2 % (+4.1 % to +8.4 %), gate +5.0 %, could be seen from +3.6 %; why>``."""
@@ -178,7 +178,7 @@ def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> R
 
 
 def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
-    """The finding where no fair host has two rounds with a value."""
+    """The finding where no host that counts has two rounds with a value."""
     unfair = [f"{host.place}: {host.unfair}" for host in hosts if host.unfair]
     hardware = len(unfair) == len(hosts) > 0
     return Judged(

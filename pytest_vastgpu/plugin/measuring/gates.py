@@ -15,7 +15,7 @@ def check_gates(
 ) -> None:
     """Check what is gated.
 
-    :param better: The metrics that there are; none: not known, since no host was a fair place.
+    :param better: The metrics that there are; none: not known, since no host passed the GPU check.
     :param missing: Why others are not to be had.
     :param seen: All that were measured.
     :raises ConfigurationError: one line.

@@ -292,7 +292,7 @@ HOT = "GPU 0 was slowed down in 40 % of the samples: too hot"
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_on_a_host_that_is_no_fair_place_nothing_is_compared_and_nothing_kept(
+def test_where_the_gpu_check_fails_nothing_is_compared_and_nothing_kept(
     pytester: pytest.Pytester, machines: Machines, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     pytester.makepyfile(ONE)
