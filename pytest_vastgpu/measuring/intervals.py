@@ -1,4 +1,4 @@
-"""How sure a number of one run is: intervals that hold although what follows each other in a run is not independent.
+"""How sure a number of one run is: intervals, valid although what follows each other in a run is not independent.
 
 The run is cut into a few blocks of equal time, and what differs between blocks is the measure of doubt ("batch means",
 Schmeiser 1982). For a quantile, the blocks say how sure the share of values below it is, and the sorted values
@@ -22,9 +22,10 @@ from pytest_vastgpu.measuring.figures import Figure
 NORMAL = 1.96
 RATE_BLOCKS = 5
 """More would make intervals narrower, and wrong where speed drifts over a second of ten: with 10 blocks, 77 % of them
-hold the truth instead of 91 %."""
+contain the true value instead of 91 %."""
 QUANTILE_BLOCKS = 7
-"""With 5, a p99 needs half as many requests again; with 10, 84 % of the intervals of p50 hold the truth, not 87 %."""
+"""With 5, a p99 needs half as many requests again; with 10, 84 % of the intervals of p50 contain the true value instead
+of 87 %."""
 LEAST_BLOCKS = 3
 
 

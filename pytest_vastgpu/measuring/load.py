@@ -229,7 +229,7 @@ def _problems(load: Load) -> Iterator[str]:
             return
     if load.kind is Kind.COMMAND:
         if not load.path.strip() or "\0" in load.path:
-            yield "the command is empty" if not load.path.strip() else "the command holds a null character"
+            yield "the command is empty" if not load.path.strip() else "the command contains a null character"
     elif not re.fullmatch(r"/[!-~]*", load.path):
         yield f"path={load.path!r:.80} is no path of a URL; give one that begins with / and has no spaces"
     if not _TOKEN.fullmatch(load.method):

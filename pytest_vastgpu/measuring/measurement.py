@@ -178,4 +178,4 @@ def _notes(counted: Sequence[Seen], done: Sequence[Seen], failed: Sequence[str])
         )
     pieces, tokens = (sum(each[what] for each in done) for what in ("pieces", "tokens"))
     if pieces and tokens > SEVERAL * pieces:
-        yield f"a piece of the stream holds {tokens / pieces:.1f} tokens: itl is between pieces, tpot between tokens"
+        yield f"a piece of the stream has {tokens / pieces:.1f} tokens: itl is between pieces, tpot between tokens"

@@ -114,7 +114,7 @@ def test_a_load_is_a_closed_or_an_open_loop(load: Load, pace: tuple[int, float])
         (lambda: http_load("/", "\ud800"), "body='\\ud800' is no text that can be sent"),
         (lambda: http_load(cast("str", 5)), "path=5 is no text"),
         (lambda: shell("echo \ud800"), "is no text that can be sent"),
-        (lambda: shell("echo \0"), "the command holds a null character"),
+        (lambda: shell("echo \0"), "the command contains a null character"),
         (lambda: kserve("\ud800", [INPUT]), "load kserve: model='\\ud800'; give the model"),
         (lambda: kserve("", [INPUT]), "load kserve: model=''"),
         (lambda: kserve("add", [INPUT], version=cast("str", 3)), "load kserve: version=3; give the version"),

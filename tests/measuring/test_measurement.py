@@ -277,7 +277,7 @@ def test_several_tokens_in_a_piece_are_said() -> None:
     seen = measurement.of(STREAM, 10.0, requests, notes=["first"])
     assert seen.notes == (
         "first",
-        "a piece of the stream holds 3.0 tokens: itl is between pieces, tpot between tokens",
+        "a piece of the stream has 3.0 tokens: itl is between pieces, tpot between tokens",
     )
     assert seen["itl_p50"].value == pytest.approx(0.02)
     assert seen["tpot_p50"].value == pytest.approx(0.1 / 17)

@@ -80,7 +80,7 @@ def test_a_measurement_is_a_block_with_a_line_for_each_telling_number() -> None:
         "TTFT p99           45.6 ms (41.0 to 58.0)",
         "GPU memory peak    8,123 MiB",
         "errors             3 x HTTP 500",
-        "test_it.py::test_it: a piece of the stream holds 2.1 tokens",
+        "test_it.py::test_it: a piece of the stream has 2.1 tokens",
         "test_it.py::test_it: slower than baseline 'main': an A/B would settle it",
     ]
 

@@ -58,7 +58,7 @@ def measured(load: Load = LOAD, throughput: float = 123.4, *, commits: int = 0) 
         {"HTTP 500": 3},
         times_by_kind,
         missing={"e2e_p99": "too few"},
-        notes=("a piece of the stream holds 2.1 tokens",),
+        notes=("a piece of the stream has 2.1 tokens",),
         gpus=(throttled,),
     )
     return Measured(found, "vllm 'org/model'", "RTX 4090", 42, history=history)

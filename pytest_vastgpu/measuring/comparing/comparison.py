@@ -49,7 +49,7 @@ class Finding(StrEnum):
     NOISE = "noise"
     """The interval excludes the gate: if the candidate is slower, it is by less."""
     INCONCLUSIVE = "inconclusive"
-    """The interval holds the gate: more rounds, or a second host, would tell."""
+    """The interval contains the gate: more rounds, or a second host, would tell."""
     HARDWARE = "hardware"
     """The GPU check of the host failed, or it throttled."""
 
