@@ -14,6 +14,7 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.hostcheck.fair import SLOWED
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
@@ -86,6 +87,8 @@ class HostsInMemory:
     """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
     _noise: random.Random = field(default_factory=lambda: random.Random(1))
     _serves: dict[str, str] = field(default_factory=dict)
+    _given_back: set[str] = field(default_factory=set)
+    """Those on which a server did not start."""
     _counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def measure(self, _run: object, lease: Lease, load: Load, seconds: float) -> Measurement:
@@ -124,7 +127,13 @@ class HostsInMemory:
     def serve(self, label: str, workload: Workload) -> Lease:
         machine = int(label.split()[0])
         self.calls.append(workload.command)
-        self.start(machine, workload.command, self._count(label, "start"))
+        if label in self._given_back:
+            raise VastGpuError("the instance has been given back, and serves nothing any more")
+        try:
+            self.start(machine, workload.command, self._count(label, "start"))
+        except Exception:
+            self._given_back.add(label)  # as the pool does, whatever the error
+            raise
         self._serves[label] = workload.command
         return self._lease(label)
 

@@ -212,21 +212,16 @@ class _Rounds:
             raise _TimeOver
 
     def _start(self, side: str, where: str, started: set[str]) -> None:
-        for last in (False, True):
-            try:
-                self._instance.serve(self._sides[side])
-            except MarketError as failed:
-                if last:
-                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
-                self._found.notes.append(f"the {NAMES[side]} was started again {where}: {failed}")
-            except ProvisioningFailed as failed:
-                self._is_over(failed)
-                if failed.machines_failed:
-                    raise HostLost(str(failed), side) from failed
-                other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
-                raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
-            else:
-                return
+        try:
+            self._instance.serve(self._sides[side])
+        except MarketError as failed:  # whether anything serves there is not known, so it is given back
+            raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
+        except ProvisioningFailed as failed:
+            self._is_over(failed)
+            if failed.machines_failed:
+                raise HostLost(str(failed), side) from failed
+            other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
+            raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
 
     def _window(self, side: str, where: str) -> Measurement:
         machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
