@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_vastgpu.client.calls import GPU_MEMORY_HELD
+from pytest_vastgpu.client.calls import SERVER_NOT_STOPPED
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import LoadNotRun
@@ -24,6 +26,7 @@ from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.ratios import same_share
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
@@ -218,7 +221,7 @@ class _Rounds:
             raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
         except ProvisioningFailed as failed:
             self._is_over(failed)
-            if failed.machines_failed:
+            if not _is_the_sides(failed):
                 raise HostLost(str(failed), side) from failed
             other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
             raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
@@ -258,6 +261,19 @@ def values_of(measured: Measurement) -> Mapping[str, float]:
     a window without its worst number would leave its side the better ones.
     """
     return {name: figure.value for name, figure in {**measured.unbounded, **measured.figures}.items() if figure.better}
+
+
+def _is_the_sides(failed: ProvisioningFailed) -> bool:
+    """Whether a server did not start for what the side is, and not for the host, for our own side, such as the price of
+    the host, or for what the server before it has left behind.
+    """
+    verdicts = [each.verdict for each in failed.attempts if each.verdict is not None]
+    return bool(verdicts) and not any(
+        each.failure_class.blames_machine
+        or each.failure_class is FailureClass.OWN_FAULT
+        or each.reason in (SERVER_NOT_STOPPED, GPU_MEMORY_HELD)
+        for each in verdicts
+    )
 
 
 def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:

@@ -247,6 +247,39 @@ def test_a_candidate_that_does_not_start_is_the_test_s_failure(run: Callable[...
     assert hosts.rented == ["rent 1"], "it is given back with the test, or kept for a look inside"
 
 
+@pytest.mark.parametrize(
+    ("reason", "failure_class"),
+    [
+        ("price_above_limit", FailureClass.OWN_FAULT),
+        ("server_not_stopped", FailureClass.UNKNOWN),
+        ("gpu_memory_held", FailureClass.UNKNOWN),
+    ],
+)
+def test_a_start_that_fails_for_what_the_side_is_not_is_no_failure_of_it(
+    run: Callable[..., Any], hosts: HostsInMemory, reason: str, failure_class: FailureClass
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if (machine, side) == (1, "candidate"):
+            raise failed(reason, failure_class)
+
+    hosts.start = start
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST
+
+
+@pytest.mark.parametrize("failure_class", [FailureClass.UNKNOWN, FailureClass.WARMUP, FailureClass.INCOMPATIBLE])
+def test_a_side_that_never_becomes_ready_is_the_test_s_failure(
+    run: Callable[..., Any], hosts: HostsInMemory, failure_class: FailureClass
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise failed("not_ready_in_time", failure_class)
+
+    hosts.start = start
+    run().assert_outcomes(failed=1)
+    assert hosts.rented == ["rent 1"]
+
+
 def test_a_server_that_fails_under_load_is_told_with_its_side(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     def seconds(_machine: int, _side: str, window: int) -> float:
         if window == 10:
