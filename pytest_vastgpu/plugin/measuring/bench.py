@@ -19,6 +19,7 @@ from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.comparing.comparison import judge
 from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
@@ -114,9 +115,9 @@ class Bench:
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
-            except (NoOffers, BudgetSpent, HostsLost, MarketError, ProvisioningFailed) as failed:
-                if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
-                    raise  # what was rented there does not start for a fault of its own
+            except VastGpuError as failed:
+                if not _is_not_had(failed):
+                    raise
                 self._give_back()
                 self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged()
@@ -212,8 +213,18 @@ class Bench:
         :raises MeasurementFailed: if a side is at fault for that.
         """
         lost = list[tuple[HostLost, HostMeasured]]()
+        why = ""
         while True:
-            instance = self._instance = self._rent()
+            try:
+                instance = self._instance = self._rent()
+            except VastGpuError as none:
+                if not why or not _is_not_had(none):
+                    raise
+                first = str(none).splitlines()[0]
+                if lost:
+                    raise HostsLost(f"{why}; no other host could be rented: {first}") from none
+                self._said.append(f"no other host could be rented: {first}")
+                return
             machine = instance.offer.machine_id
             found = self._host(instance)
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
@@ -276,6 +287,13 @@ class Bench:
         test = self.item.nodeid
         (instance,) = renting.granted(self.item, lambda leases: [leases.acquire_another(test, workload, other_than)])
         return instance
+
+
+def _is_not_had(failed: VastGpuError) -> bool:
+    """Whether a further host is not to be had, or was lost: neither is a failure of what was to be measured there."""
+    if isinstance(failed, ProvisioningFailed) and failed.attempts:
+        return failed.machines_failed  # else what was rented does not start for a fault of its own
+    return isinstance(failed, NoOffers | BudgetSpent | HostsLost | MarketError | ProvisioningFailed)
 
 
 def _for_both(one: Workload, other: Workload) -> Workload:

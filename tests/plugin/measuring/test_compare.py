@@ -19,6 +19,8 @@ from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
@@ -478,26 +480,6 @@ def test_a_second_host_is_tried_once_and_goes_back_at_once_where_it_is_lost(
     assert hosts.calls[-2:] == ["give back 3", "done"]
 
 
-@pytest.mark.parametrize(
-    "error", [BudgetSpent("no"), MarketUnreachable("no"), failed("gone", FailureClass.INFRA_FATAL)]
-)
-def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
-    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
-) -> None:
-    rent = hosts.acquire_another
-
-    def another(test: str, workload: Workload, other_than: list[int]) -> Lease:
-        if other_than:
-            raise error
-        return rent(test, workload, other_than)
-
-    monkeypatch.setattr(hosts, "acquire_another", another)
-    hosts.seconds = slower(0.10)
-    result = run("-s", test=TOLD)
-    result.assert_outcomes(passed=1, warnings=1)
-    assert "no second host has confirmed it: no" in text_of(result)
-
-
 def test_the_gates_of_several_calls_are_judged_together(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = slower(0.02)
     test = COMPARES.partition("    result.")[0]
@@ -617,6 +599,71 @@ def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[...
     result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware; the report *"])
     assert "machine 2 does not count: GPU 0 has 4 of 16 PCIe lanes" in text_of(result)
     assert hosts.calls.count("window") == 0
+
+
+def only_one(hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError) -> None:
+    """Have this error raised for any other machine than the first."""
+    rent = hosts.acquire_another
+
+    def another(test: str, workload: Workload, other_than: list[int]) -> Lease:
+        if other_than:
+            raise error
+        return rent(test, workload, other_than)
+
+    monkeypatch.setenv("VAST_API_KEY", "a key")
+    monkeypatch.setattr(hosts, "acquire_another", another)
+
+
+NOT_HAD = [
+    NoOffers("none"),
+    BudgetSpent("none"),
+    MarketUnreachable("none"),
+    ProvisioningFailed("none"),
+    failed("gone", FailureClass.INFRA_FATAL),
+]
+"""What is raised where a further host is not to be had."""
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    only_one(hosts, monkeypatch, error)
+    hosts.seconds = slower(0.10)
+    result = run("--vast-backend=vast", "-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert f"no second host has confirmed it: {error}" in text_of(result)
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_an_unfair_host_that_none_can_replace_is_hardware(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    hosts.looks[1] = NARROW
+    only_one(hosts, monkeypatch, error)
+    result = run("--vast-backend=vast", "-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: hardware" in text_of(result)
+    assert f"no other host could be rented: {error}" in text_of(result)
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_a_lost_host_that_none_can_replace_is_no_failure_of_the_test(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    hosts.start = breaks_down(1)
+    only_one(hosts, monkeypatch, error)
+    result = run("--vast-backend=vast")
+    result.assert_outcomes(errors=1)
+    assert f"ssh_lost; no other host could be rented: {error}" in text_of(result)
+
+
+def test_what_fails_on_the_host_in_its_place_for_its_own_fault_is_the_test_s_failure(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.looks[1] = NARROW
+    only_one(hosts, monkeypatch, failed("bad_argument", FailureClass.WORKLOAD_FATAL))
+    run("--vast-backend=vast").assert_outcomes(failed=1)
 
 
 def test_a_round_in_which_the_host_throttles_does_not_count_and_the_others_do(
