@@ -203,7 +203,8 @@ class PlanExecutor:
                 serving.error = failed
                 self.losses.lose(rental, *filter(None, (attempt.verdict for attempt in failed.attempts)))
         except BaseException as error:  # noqa: BLE001 - raised in the test that waits for it
-            serving.error = error
+            ended = rental.cut_short if isinstance(error, Cancelled) else None  # or the run is ending
+            serving.error = error if ended is None else self._opened.not_ready(rental, serving.workload, ended)
         finally:
             with self._changed:
                 self._busy.discard(slot.number)

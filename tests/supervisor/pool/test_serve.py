@@ -193,6 +193,39 @@ def test_a_test_that_is_over_meanwhile_ends_it(
     until(lambda: rental.state, lambda state: state is State.GONE)
 
 
+def ends_its_life(scene: Scene, rental: Rental) -> None:
+    scene.pool.losses.lifetime_over(rental)
+
+
+def becomes_too_dear(scene: Scene, rental: Rental) -> None:
+    scene.pool.losses.end(rental)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(ends_its_life, "lifetime_over"), (becomes_too_dear, "price_above_limit")]
+)
+def test_an_instance_that_is_taken_away_meanwhile_says_why(
+    scene_of: Callable[..., Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: Callable[[Scene, Rental], None],
+    reason: str,
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+
+    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken) -> None:
+        ends(scene, rental)
+        cancel.wait(1e9)
+
+    monkeypatch.setattr(scene.provisioner, "serve", waits)
+    with pytest.raises(ProvisioningFailed) as caught:
+        scene.pool.serve(rental.label, other(scene))
+    (attempt,) = caught.value.attempts
+    assert attempt.verdict is not None
+    assert (attempt.verdict.failure_class, attempt.verdict.reason) == (FailureClass.OWN_FAULT, reason)
+    until(lambda: rental.state, lambda state: state is State.GONE)
+
+
 def test_another_machine_than_those_is_rented(scene_of: Callable[..., Scene]) -> None:
     scene = scene_of(Script(), Script(), Script())
     first = scene.rent("one", own=True)
