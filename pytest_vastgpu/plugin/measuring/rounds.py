@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -86,10 +87,18 @@ class HostMeasured:
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
+    windows: dict[str, list[bool]] = field(default_factory=lambda: {side: [] for side in NAMES})
+    """By side, for each window: whether the load's driver was busy."""
+
     @property
     def host(self) -> HostRounds:
         """The same for the judge."""
-        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name)
+        busy = [NAMES[side] for side, each in self.windows.items() if each and 2 * sum(each) >= len(each)]
+        hides = (
+            f"the load's driver was busy in most windows of the {' and of the '.join(busy)}, so it may be what was "
+            "measured: have the load ask for less at a time"
+        )
+        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name, hides if busy else "")
 
 
 def measure_host(
@@ -170,6 +179,7 @@ class _Rounds:
         self._plan = plan
         self._now = now
         self._ends = ends
+        self._noted: set[tuple[str, str]] = set()
         self._start_s = 0.0
         """Seconds of the longest start."""
 
@@ -191,6 +201,7 @@ class _Rounds:
                 found.worked.add(side)
         for side, each in windows.items():
             for measured in each:
+                self._note(side, measured)
                 found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
                 found.seen |= measured.figures.keys()
                 found.missing |= measured.missing
@@ -209,6 +220,15 @@ class _Rounds:
             return
         baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
         found.rounds.append(round_of(baseline, candidate))
+
+    def _note(self, side: str, measured: Measurement) -> None:
+        """Keep what must be known to read a window: what differs in numbers alone is told once for each side."""
+        self._found.windows[side].append(measured.driver_busy)
+        for note in measured.notes:
+            kind = side, re.sub(r"\d[\d.,]*", "", note)
+            if kind not in self._noted:
+                self._noted.add(kind)
+                self._found.notes.append(f"in a window of the {NAMES[side]}, {note}")
 
     def _check_time(self, takes_s: float) -> None:
         if self._now() + takes_s > self._ends:

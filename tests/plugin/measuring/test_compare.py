@@ -740,6 +740,31 @@ def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts
     assert "e2e_p50, where it has no value: it takes 8 requests, and there were 3" in text_of(result)
 
 
+def test_where_the_driver_is_busy_in_most_windows_of_a_side_nothing_is_noise(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.busy = lambda side, window: 0.9 + window / 1000 if side == "baseline" else 0.0
+    result = run("-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: inconclusive, e2e_p50: inconclusive" in text_of(result)
+    assert "the load's driver was busy in most windows of the baseline, so it may be what was" in text_of(result)
+    assert sum("in a window of the baseline, the load's driver used 90% of" in line for line in result.outlines) == 1
+    assert "used 91% of" not in text_of(result), "the same again"
+
+
+def test_a_slowdown_that_shows_though_the_driver_is_busy_is_one(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.busy, hosts.seconds = lambda _side, _window: 0.9, slower(0.10)
+    run().assert_outcomes(failed=1)
+
+
+def test_a_driver_that_is_busy_in_few_windows_is_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.busy = lambda _side, window: 0.9 if window in (1, 10) else 0.0
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    for name in ("baseline", "candidate"):
+        assert f"machine 1: in a window of the {name}, the load's driver used 90% of a CPU core" in text_of(result)
+
+
 def test_one_window_of_a_server_that_lives_is_measured_again_and_no_more(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
