@@ -48,6 +48,10 @@ class HostLost(Exception):
         self.side = side
 
 
+class TooFewRounds(MeasurementFailed):
+    """The time on a host was over before there were rounds enough to say anything."""
+
+
 class _TimeOver(Exception):
     """A round would not end within the limit."""
 
@@ -119,7 +123,8 @@ def measure_host(
     :param limit_s: Most seconds that it may take.
     :param tell: Shows a line.
     :raises HostLost: for a fault of the host.
-    :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
+    :raises MeasurementFailed: if a side cannot be measured.
+    :raises TooFewRounds: if the time is over before two rounds are.
     """
     seen = instance.fairness()
     found.unfair, found.notes = seen.unfair, list(seen.notes)
@@ -153,7 +158,7 @@ def measure_host(
     if len(found.rounds) < 2 and found.left_out:
         found.unfair = found.left_out[-1]
     elif len(found.rounds) < 2:
-        raise MeasurementFailed(f"the comparison {found.stopped}; two rounds are the least that says anything")
+        raise TooFewRounds(f"the comparison {found.stopped}; two rounds are the least that says anything")
 
 
 class _Rounds:

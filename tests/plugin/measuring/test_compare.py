@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
 from pytest_vastgpu.plugin.measurements import COMPARISON
 from pytest_vastgpu.plugin.measurements import MEASUREMENT
+from pytest_vastgpu.plugin.measuring import bench
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
 from tests.support.compared import NARROW
 from tests.support.compared import TEST
@@ -612,6 +614,23 @@ def only_one(hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastG
 
     monkeypatch.setenv("VAST_API_KEY", "a key")
     monkeypatch.setattr(hosts, "acquire_another", another)
+
+
+def test_a_second_host_that_is_too_slow_for_two_rounds_leaves_a_suspicion(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(bench, "measure_host", partial(bench.measure_host, now=lambda: now[0]))
+
+    def start(machine: int, _side: str, _start: int) -> None:
+        now[0] += 300.0 if machine == 2 else 0.0
+
+    hosts.start, hosts.seconds = start, slower(0.10)
+    result = run("-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    words = "no second host has confirmed it: the comparison stopped after 1 of 6 rounds: round 2 would have taken"
+    assert words in text_of(result)
+    assert hosts.rented == GIVEN_BACK_FIRST
 
 
 NOT_HAD = [
