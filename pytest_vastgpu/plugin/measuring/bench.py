@@ -236,8 +236,10 @@ class Bench:
             except HostLost as end:
                 lost.append((end, found))
                 if not self._spare:
-                    fault = at_fault(lost)
-                    raise (MeasurementFailed(fault) if fault else HostsLost(str(end))) from end
+                    if fault := at_fault(lost):
+                        self._give_back()  # or what became of it would excuse the test
+                        raise MeasurementFailed(fault) from end
+                    raise HostsLost(str(end)) from end
                 why = str(end).splitlines()[0]
                 self._said.append(f"what machine {machine} measured does not count: {why}")
             else:

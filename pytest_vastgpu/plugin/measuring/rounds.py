@@ -41,11 +41,15 @@ class HostLost(Exception):
     """The host is at fault for the end of a comparison on it, so that what it has measured does not count.
 
     :param side: The side that ran, or was to start.
+    :param reason: What of the host failed, in a word; empty: nothing of which a side could be the cause.
+    :param under_load: Whether the side ran.
     """
 
-    def __init__(self, text: str, side: str) -> None:
+    def __init__(self, text: str, side: str, reason: str = "", *, under_load: bool = False) -> None:
         super().__init__(text)
         self.side = side
+        self.reason = reason
+        self.under_load = under_load
 
 
 class TooFewRounds(MeasurementFailed):
@@ -246,6 +250,9 @@ class _Rounds:
             raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
         except ProvisioningFailed as failed:
             self._is_over(failed)
+            if failed.machines_failed:
+                last = failed.attempts[-1].verdict
+                raise HostLost(str(failed), side, last.reason if last is not None else "") from failed
             if not _is_the_sides(failed):
                 raise HostLost(str(failed), side) from failed
             other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
@@ -261,10 +268,13 @@ class _Rounds:
                 fate = self._instance.fate(self._instance.mark)
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
-                    raise HostLost(f"{machine}{became}", side) from failed
+                    blamed = fate.verdict.failure_class.blames_machine
+                    reason = fate.verdict.reason if blamed else ""
+                    raise HostLost(f"{machine}{became}", side, reason, under_load=True) from failed
                 breaks = isinstance(failed, LoadNotRun)
                 if breaks and broken:
-                    raise HostLost(f"{machine}: {failed}, twice in a row", side) from failed
+                    twice = f"{machine}: {failed}, twice in a row"
+                    raise HostLost(twice, side, "connection_broke", under_load=True) from failed
                 if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
                 # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
@@ -294,9 +304,7 @@ def _is_the_sides(failed: ProvisioningFailed) -> bool:
     """
     verdicts = [each.verdict for each in failed.attempts if each.verdict is not None]
     return bool(verdicts) and not any(
-        each.failure_class.blames_machine
-        or each.failure_class is FailureClass.OWN_FAULT
-        or each.reason in (SERVER_NOT_STOPPED, GPU_MEMORY_HELD)
+        each.failure_class is FailureClass.OWN_FAULT or each.reason in (SERVER_NOT_STOPPED, GPU_MEMORY_HELD)
         for each in verdicts
     )
 
@@ -310,17 +318,23 @@ def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
 def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
     """Whose fault it is that hosts were lost, in a sentence; empty: theirs.
 
-    A side that was never measured on any of several hosts, where the other one was on each, is what they had in common.
+    A side that was never measured on any of several hosts is what they had in common, where the other one was on each;
+    so is the one that begins, where its first window ended each in the same way.
     """
     sides = {each.side for each, _ in lost}
-    if len(lost) < 2 or len(sides) > 1:
+    if len(lost) < 2 or len(sides) > 1 or not all(each.reason for each, _ in lost):
         return ""
     (side,) = sides
-    if any(found.worked != set(NAMES) - {side} for _, found in lost):
-        return ""
     (other,) = set(NAMES) - {side}
+    alike = len({each.reason for each, _ in lost}) == 1 and all(each.under_load for each, _ in lost)
+    if all(found.worked == {other} for _, found in lost):
+        but = f", where the {NAMES[other]} could"
+    elif alike and not any(found.worked for _, found in lost):
+        but = ", and each failed in the same way"
+    else:
+        return ""
     places = " and ".join(dict.fromkeys(found.host.place for _, found in lost))
-    return f"the {NAMES[side]} could not be measured on {places}, where the {NAMES[other]} could: {lost[-1][0]}"
+    return f"the {NAMES[side]} could not be measured on {places}{but}: {lost[-1][0]}"
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

@@ -48,6 +48,8 @@ TOLD = f"{COMPARES}    print(result)\n"
 GIVEN_BACK_FIRST = ["rent 1", "give back 1", "rent 2", "give back 2"]
 GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_gone", "the market no longer lists it", "try again")
 
+OVER = Verdict(FailureClass.OWN_FAULT, "price_above_limit", "it became too dear", "raise --vast-max-price")
+
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> HostsInMemory:
@@ -404,6 +406,9 @@ def test_hosts_whose_connections_break_are_no_failure_of_the_test(
 def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_hosts(
     run: Callable[..., Any], hosts: HostsInMemory, options: list[str], how: str
 ) -> None:
+    if how == "start":
+        hosts.fates |= {each: Fate("the server that the test wanted did not start", GONE, True, "") for each in "12"}
+
     def start(_machine: int, side: str, _start: int) -> None:
         if side == "candidate":
             raise failed("gpu_gone", FailureClass.INFRA_FATAL)
@@ -421,6 +426,51 @@ def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_ho
     result.assert_outcomes(failed=1)
     words = "the candidate could not be measured on machine 1 and machine 2, where the baseline could: "
     assert words in text_of(result)
+
+
+@pytest.mark.parametrize("how", ["connection", "instance"])
+def test_a_baseline_that_breaks_each_host_in_its_first_window_is_at_fault(
+    run: Callable[..., Any], hosts: HostsInMemory, how: str
+) -> None:
+    hosts.seconds = breaks_off({1: (1, 2), 2: (1, 2)})
+    if how == "instance":
+        hosts.fates |= {each: Fate("the instance was lost while the test used it", GONE, True, "") for each in "12"}
+    result = run("--vast-on-infra-failure=skip")
+    result.assert_outcomes(failed=1)
+    words = "the baseline could not be measured on machine 1 and machine 2, and each failed in the same way: machine 2"
+    assert words in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (LoadNotRun("the connection broke"), GONE),  # each in another way
+        (GONE, LoadNotRun("the connection broke")),
+        (OVER, OVER),  # it is our own price that ends them
+    ],
+)
+def test_hosts_that_fail_in_other_ways_at_once_are_no_failure_of_the_baseline(
+    run: Callable[..., Any], hosts: HostsInMemory, first: object, second: object
+) -> None:
+    hosts.seconds = breaks_off({1: (1, 2), 2: (1, 2)})
+    for machine, what in (("1", first), ("2", second)):
+        if isinstance(what, Verdict):
+            hosts.fates[machine] = Fate("the instance was lost while the test used it", what, True, "")
+    run().assert_outcomes(errors=1)
+
+
+@pytest.mark.parametrize(
+    "error", [MarketUnreachable("no answer from the market"), failed("price_above_limit", FailureClass.OWN_FAULT)]
+)
+def test_a_candidate_is_not_to_blame_for_what_no_side_can_cause(
+    run: Callable[..., Any], hosts: HostsInMemory, error: VastGpuError
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise error
+
+    hosts.start = start
+    run().assert_outcomes(errors=1)
 
 
 def test_a_side_that_breaks_all_hosts_that_could_confirm_is_at_fault(
