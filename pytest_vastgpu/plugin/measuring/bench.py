@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import HostsLost
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.measuring.comparing.comparison import Judged
@@ -296,7 +297,7 @@ def _is_not_had(failed: VastGpuError) -> bool:
     """Whether a further host is not to be had, or was lost: neither is a failure of what was to be measured there."""
     if isinstance(failed, ProvisioningFailed) and failed.attempts:
         return failed.machines_failed  # else what was rented does not start for a fault of its own
-    return isinstance(failed, NoOffers | BudgetSpent | HostsLost | MarketError | ProvisioningFailed)
+    return isinstance(failed, NoOffers | NoRoom | BudgetSpent | HostsLost | MarketError | ProvisioningFailed)
 
 
 def _for_both(one: Workload, other: Workload) -> Workload:

@@ -21,6 +21,7 @@ from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
@@ -685,6 +686,7 @@ def test_a_second_host_that_is_too_slow_for_two_rounds_leaves_a_suspicion(
 
 NOT_HAD = [
     NoOffers("none"),
+    NoRoom("none"),
     BudgetSpent("none"),
     MarketUnreachable("none"),
     ProvisioningFailed("none"),
