@@ -323,9 +323,14 @@ class PlanExecutor:
             return self._budgets.holds(slot.run) or self._planner.has_given_back_since(slot)
         if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
             return False
+        other_than = slot.owner.other_than if slot.owner is not None else frozenset()
         try:
-            alive = self._registry.alive()
-            return any(rental.instance_id and self._fits(slot.workload, rental.offer) for rental in alive)
+            return any(
+                rental.instance_id
+                and rental.offer.machine_id not in other_than
+                and self._fits(slot.workload, rental.offer)
+                for rental in self._registry.alive()
+            )
         except VastGpuError:  # the reputation cannot be read now; report the first error
             return False
 

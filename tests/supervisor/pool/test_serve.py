@@ -14,6 +14,7 @@ import pytest
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
@@ -238,6 +239,21 @@ def test_another_machine_than_those_is_rented(scene_of: Callable[..., Scene]) ->
     with pytest.raises(VastGpuError):
         scene.rent("one", own=True, other_than=machines)
     assert len(scene.life.provider.instances) == before
+
+
+def test_a_machine_that_must_be_another_one_is_not_waited_for(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    first = scene.rent("one", own=True)
+
+    def none(*_: object) -> None:
+        raise NoOffers("no offers: all were excluded")
+
+    monkeypatch.setattr(scene.provisioner, "provision", none)
+    with pytest.raises(NoOffers):
+        scene.rent("two", own=True, other_than=frozenset({first.offer.machine_id}))
+    assert first.state is State.READY
 
 
 def test_what_keeps_two_workloads_apart_is_told_before_anything_is_rented(scene_of: Callable[..., Scene]) -> None:
