@@ -343,5 +343,9 @@ class PlanExecutor:
 
     def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
         thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # the system gives no more of them: nobody is busy with the slot, so it can be ended
+            self._busy.discard(slot.number)
+            raise
         self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
-        thread.start()

@@ -160,6 +160,23 @@ def test_whatever_happens_the_instance_is_given_back(
     until(lambda: rental.state, lambda state: state is State.GONE)
 
 
+def test_where_no_thread_can_be_had_the_instance_is_not_busy_for_good(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            scene.pool.serve(rental.label, other(scene))
+    scene.pool.serve(rental.label, other(scene))
+    assert rental.workload.command == "serve another"
+
+
 @pytest.mark.parametrize("ends", ["hung_up", "release", "leave"])
 def test_a_test_that_is_over_meanwhile_ends_it(
     scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, ends: str
