@@ -270,7 +270,8 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return HostMeasured(machine)
-        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        which = "second host" if self._fair else "host in place of the first"
+        self._said.append(f"the {which}, instance {instance.id}, is the same machine {machine} once more")
         return HostMeasured(instance.id, f"machine {machine} once more")
 
     def _rent(self) -> VastInstance:

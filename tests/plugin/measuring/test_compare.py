@@ -597,6 +597,13 @@ def test_the_only_machine_of_the_local_market_confirms_itself_and_says_so(
     assert not re.search(r"machine 1\d", text_of(result)), "the number of an instance is none of a machine"
 
 
+def test_a_machine_that_takes_its_own_place_is_no_second_host(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.throttles, hosts.machines = lambda _machine, _window: True, (1,)
+    text = text_of(run("-s", test=TOLD))
+    assert re.search(r"the host in place of the first, instance \d+, is the same machine 1 once more", text)
+    assert "second host" not in text
+
+
 def test_a_result_is_printed_in_words(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = slower(0.02)
     gates = "    print(result)\n    print(result.judge(throughput=0.5))\n    print(result)\n"
