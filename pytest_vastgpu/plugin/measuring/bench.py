@@ -42,6 +42,7 @@ from pytest_vastgpu.plugin.measuring.sides import side_names
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import drop
 from pytest_vastgpu.reporting.measurements import compared_lines
+from pytest_vastgpu.servers.files import entries
 
 SPARE_HOSTS = 1
 """So many hosts more are rented where one is lost, or is no fair place."""
@@ -309,6 +310,12 @@ def _for_both(one: Workload, other: Workload) -> Workload:
         gpu_ram_gb=max(one.gpu_ram_gb, other.gpu_ram_gb),
         compute_cap=max(one.compute_cap, other.compute_cap),
         cuda=max(one.cuda, other.cuda),
-        disk_gb=max(one.disk_gb, other.disk_gb),
+        disk_gb=max(one.disk_gb + _beside_gb(other, one), other.disk_gb + _beside_gb(one, other)),
         expected_use_s=max(one.expected_use_s, other.expected_use_s),
     )
+
+
+def _beside_gb(one: Workload, other: Workload) -> float:
+    """GB of what a side has on the disk beside all that the other one has there: what either brings stays."""
+    model_gb = one.model_gb if (one.model, one.model_gb) != (other.model, other.model_gb) else 0.0
+    return model_gb + round(sum(entry.size for entry in entries(set(one.files) - set(other.files))) / 1e9, 1)

@@ -810,6 +810,29 @@ def test_it"""
     assert second == replace(first, gpu_name="RTX 4090")
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "disk_gb"),
+    [
+        ("model='a', model_gb=10", "model='b', model_gb=8", 58),  # 50 GB for the first and its own, beside the other's
+        ("model='a', model_gb=10", "model='b', model_gb=40", 90),
+        ("model='a', model_gb=10", "model='a', model_gb=10", 50),
+        ("files=(('one', 'big'),)", "files=(('two', 'big'),)", 53),
+        ("files=(('one', 'big'),)", "files=(('one', 'big'),)", 50),
+    ],
+)
+def test_the_disk_has_room_for_what_both_sides_bring(
+    run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester, a: str, b: str, disk_gb: float
+) -> None:
+    with (pytester.path / "big").open("wb") as big:
+        big.truncate(3_000_000_000)  # a hole, which takes no room here
+    sides = f"""
+from dataclasses import replace
+A, B = replace(A, disk_gb=50, {a}), replace(B, disk_gb=20, {b})
+def test_it"""
+    run(test=COMPARES.replace("\ndef test_it", sides)).assert_outcomes(passed=1)
+    assert hosts.asked[0].disk_gb == disk_gb
+
+
 def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.missing = lambda window: {"e2e_p50": "it takes 8 requests, and there were 3"} if window > 8 else {}
     result = run("-s", test=TOLD)
