@@ -204,7 +204,7 @@ WRONG_CALLS = {
     "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
     "baseline=A, candidate=B, load=LOAD, seconds=3601": "vast_compare(seconds=3601): give 3600 at most",
     "baseline=A, candidate=B, load=LOAD, seconds=600, minutes=1e9": "--vast-max-lifetime=3600 is the limit",
-    "baseline=A, candidate=B, load=completions(model='m', stream=False, driver='guidellm')": "driver='guidellm' asks",
+    "baseline=A, candidate=B, load=completions(model='m', driver='guidellm')": "driver='guidellm': its start",
     "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
 }
 WRONG_GATES = {
