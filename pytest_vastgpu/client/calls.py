@@ -342,6 +342,7 @@ class InstanceCalls:
 
         :param workload: With whole paths of its files.
         :raises ConfigurationError: if the instance is shared, or cannot run the workload. It goes on serving.
+        :raises BudgetSpent: if the budget has no room for the transfer of another model. It goes on serving.
         :raises ProvisioningFailed: if the server does not start, with the verdict. The instance is given back.
         """
         raise NotImplementedError

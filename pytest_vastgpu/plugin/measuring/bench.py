@@ -95,6 +95,9 @@ class Bench:
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
         told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
+        transfers = any(each.image_gb + each.model_gb for each in self._sides.values())
+        if transfers and self._most_usd < self._settings.budget:  # which has room for the transfers, too
+            told += ", and what the transfer of image and models costs"
         here = "; on the local market a second host is this same machine" if self._is_local else ""
         workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
         if self._is_local and workers != "1":
@@ -199,7 +202,7 @@ class Bench:
 
     @property
     def _most_usd(self) -> float:
-        """What all hosts may cost: the spare ones too, each until the end of its life."""
+        """What all hosts may cost: the spare ones too, each until the end of its life; without what is transferred."""
         settings, hosts = self._settings, self._plan.hosts + SPARE_HOSTS
         return min(settings.budget, hosts * settings.max_price * settings.max_lifetime / HOUR_S)
 

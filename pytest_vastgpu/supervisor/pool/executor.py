@@ -186,6 +186,8 @@ class PlanExecutor:
                 raise VastGpuError("another thread of the test replaces the server of this instance already")
             if why := reuse.takes(self._registry[label], workload, self._adapters[workload.adapter]):
                 raise ConfigurationError(f"this instance cannot run {workload_line(workload)}: {why}")
+            rental = self._registry[label]
+            rental.cost.will_bring(rental.workload, workload)
             self._busy.add(slot.number)
             self._background(partial(self._serve, serving), slot, f"vastgpu-serve-{label}")
         serving.over.wait()

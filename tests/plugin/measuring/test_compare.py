@@ -173,6 +173,15 @@ def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., An
     assert hosts.calls[1] == "rent 1"
 
 
+@pytest.mark.parametrize(("budget", "said"), [("100", True), ("0.5", False)])
+def test_what_is_transferred_costs_more_within_the_budget(
+    run: Callable[..., Any], hosts: HostsInMemory, budget: str, said: bool
+) -> None:
+    sides = "\nfrom dataclasses import replace\nB = replace(B, model='b', model_gb=8)\ndef test_it"
+    run(f"--vast-budget={budget}", test=COMPARES.replace("\ndef test_it", sides)).assert_outcomes(passed=1)
+    assert (" USD, and what the transfer of image and models costs" in hosts.told[0]) is said
+
+
 def test_how_far_it_is_and_what_is_to_go_is_told_after_each_round(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:

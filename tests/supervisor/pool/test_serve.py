@@ -13,6 +13,7 @@ import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
@@ -108,6 +109,25 @@ def test_what_cannot_run_there_is_refused_and_the_server_goes_on(
     with pytest.raises(ConfigurationError, match=f"^this instance cannot run command 'serve another': {words}"):
         scene.pool.serve(rental.label, other(scene, **changes))
     assert (commands(scene), rental.state) == (["start"], State.READY)
+
+
+def test_another_model_is_paid_for_within_the_budget(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental, budget = scene.rent("one", own=True), scene.life.budget
+    before = budget.committed_usd
+    usd = 1000 * rental.offer.inet_down_usd_gb
+    budget.limit_usd = before + 0.9 * usd
+    large = other(scene, model="large", model_gb=1000.0)
+    with pytest.raises(BudgetSpent, match=r"another model on an instance that is there already could"):
+        scene.pool.serve(rental.label, large)
+    assert (commands(scene), rental.state) == (["start"], State.READY)
+    assert budget.committed_usd == pytest.approx(before)
+    budget.limit_usd = before + 1.1 * usd
+    for workload in (large, scene.workload, large):  # it stays on the disk
+        scene.pool.serve(rental.label, workload)
+    assert budget.committed_usd == pytest.approx(before + usd)
+    (payment,) = scene.life.budgets.payments(rental.label)
+    assert payment.transfer_usd == pytest.approx(usd)
 
 
 def test_what_is_given_back_serves_nothing_any_more(scene_of: Callable[..., Scene]) -> None:
