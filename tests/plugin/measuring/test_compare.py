@@ -33,6 +33,7 @@ from pytest_vastgpu.plugin.measurements import COMPARISON
 from pytest_vastgpu.plugin.measurements import MEASUREMENT
 from pytest_vastgpu.plugin.measuring import bench
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
+from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from tests.support.compared import NARROW
 from tests.support.compared import TEST
 from tests.support.compared import HostsInMemory
@@ -687,7 +688,7 @@ def test_a_second_host_that_is_too_slow_for_two_rounds_leaves_a_suspicion(
     run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(bench, "measure_host", partial(bench.measure_host, now=lambda: now[0]))
+    monkeypatch.setattr(bench, "measure_host", partial(measure_host, now=lambda: now[0]))
 
     def start(machine: int, _side: str, _start: int) -> None:
         now[0] += 300.0 if machine == 2 else 0.0
