@@ -160,6 +160,8 @@ def test_two_blocks_start_each_side_three_times_and_have_it_as_often_first(
 def test_the_default_is_six_rounds_of_two_blocks(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     run()
     assert (hosts.calls.count("window"), hosts.calls.count("baseline")) == (6 * 8, 6 * 3)
+    servers = sum(hosts.calls.count(each) for each in ("rent 1", "baseline", "candidate"))
+    assert f" and {servers} starts of a server on a host" in hosts.told[0]
 
 
 def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -167,7 +169,7 @@ def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., An
     run("--vast-max-price=0.5", "--vast-max-lifetime=1860")
     assert hosts.calls[0] == (
         "told comparing command 'baseline' (A) with command 'candidate' (B): 6 rounds of 8 windows of 10 s "
-        "(A B B A B A A B): 8 min 48 s of load and 36 starts of a server on a host, at most 30 min and 0.25 USD once "
+        "(A B B A B A A B): 8 min 48 s of load and 37 starts of a server on a host, at most 30 min and 0.25 USD once "
         "it is ready; a second host only where a slowdown is suspected; all hosts together, with the time until they "
         "are ready, at most 0.78 USD; on the local market a second host is this same machine"
     )
