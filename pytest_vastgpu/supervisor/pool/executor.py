@@ -176,6 +176,9 @@ class PlanExecutor:
         with self._changed:
             slot = self._planner.of(label)
             if slot is None or self._closed:
+                rental = self._registry[label]
+                if rental.cut_short is not None:  # the test has not noticed yet
+                    raise self._opened.not_ready(rental, workload, rental.cut_short)
                 raise VastGpuError("the instance has been given back, and serves nothing any more")
             if slot.owner is None:
                 raise ConfigurationError(

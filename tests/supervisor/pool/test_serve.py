@@ -264,6 +264,20 @@ def test_an_instance_that_is_taken_away_meanwhile_says_why(
     until(lambda: rental.state, lambda state: state is State.GONE)
 
 
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(ends_its_life, "lifetime_over"), (becomes_too_dear, "price_above_limit")]
+)
+def test_an_instance_that_was_taken_away_says_why(
+    scene_of: Callable[..., Scene], ends: Callable[[Scene, Rental], None], reason: str
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+    ends(scene, rental)
+    until(lambda: rental.state, lambda state: state is State.GONE)
+    with pytest.raises(ProvisioningFailed, match=reason):
+        scene.pool.serve(rental.label, other(scene))
+
+
 def test_another_machine_than_those_is_rented(scene_of: Callable[..., Scene]) -> None:
     scene = scene_of(Script(), Script(), Script())
     first = scene.rent("one", own=True)
