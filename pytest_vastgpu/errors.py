@@ -19,6 +19,7 @@
     │   ├── OfferRefused          this offer is not rented out to us, for a reason of its host or of the request
     │   └── CreateUnsettled       a create after which an instance may exist that no caller was given
     ├── NoOffers                  nothing on the market is admitted by the policy
+    ├── NoRoom                    tests hold as many instances as may be alive at once, and none comes free
     ├── BudgetSpent               renting one more instance could exceed the budget
     ├── HostCacheError            the host cache cannot be read or written
     ├── ProvisioningFailed        no instance became ready; carries a verdict for each attempt
@@ -164,6 +165,10 @@ class CreateUnsettled(MarketError):
 
 class NoOffers(VastGpuError):
     """No offer is admitted. The text counts what each condition removed, and names the nearest relaxation."""
+
+
+class NoRoom(VastGpuError):
+    """Tests that wait themselves hold as many instances as may be alive at once, so none comes free."""
 
 
 class BudgetSpent(VastGpuError):

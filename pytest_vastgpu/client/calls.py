@@ -45,6 +45,10 @@ class Mark:
     """Epoch seconds, on the supervisor's clock."""
 
 
+SERVER_NOT_STOPPED, GPU_MEMORY_HELD = "server_not_stopped", "gpu_memory_held"
+"""The reasons of verdicts for what a server leaves behind that is replaced: they say nothing of the next one."""
+
+
 @dataclass(frozen=True)
 class Fate:
     """What became of an instance, or of its server, while a test used it. It did not go on as it should."""
@@ -338,6 +342,7 @@ class InstanceCalls:
 
         :param workload: With whole paths of its files.
         :raises ConfigurationError: if the instance is shared, or cannot run the workload. It goes on serving.
+        :raises BudgetSpent: if the budget has no room for the transfer of another model. It goes on serving.
         :raises ProvisioningFailed: if the server does not start, with the verdict. The instance is given back.
         """
         raise NotImplementedError

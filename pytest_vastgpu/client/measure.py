@@ -145,6 +145,7 @@ def _measured(load: Load, seconds: float, found: Mapping[str, Any], lease: Lease
         gpu=zip(found["gpu_at"], found["gpu"], strict=False),
         usd_h=lease.offer.price_usd_h,
         notes=tuple(seen.notes(seconds, found)),
+        driver_busy=seen.is_busy(seconds, found),
     )
 
 

@@ -58,6 +58,8 @@ class Measurement:
     """What must be known to read the numbers, in sentences."""
     gpus: Sequence[GpuSeen] = ()
     """Each GPU for itself; empty where none was seen."""
+    driver_busy: bool = False
+    """Whether the load's driver had so much to do that the numbers may be its own, and not the server's."""
 
     def __getitem__(self, metric: str) -> Figure:
         """The number of that name.
@@ -103,6 +105,7 @@ def of(
     gpu: Iterable[tuple[float, str]] = (),
     usd_h: float = 0.0,
     notes: Sequence[str] = (),
+    driver_busy: bool = False,
 ) -> Measurement:
     """The numbers of what the driver has seen.
 
@@ -113,6 +116,7 @@ def of(
     :param gpu: The lines of the GPUs' watch, each with its moment: seconds since the measured ones began.
     :param usd_h: The instance's price; 0: nothing is said of money.
     :param notes: What must be known beside to read the numbers.
+    :param driver_busy: See :attr:`Measurement.driver_busy`.
     """
     every = list(seen)
     counted = requests.counted(every, seconds)
@@ -144,6 +148,7 @@ def of(
         missing={name: each for name, each in numbers.items() if isinstance(each, str)},
         notes=(*notes, *_notes(counted, done, failed)),
         gpus=watched.gpus,
+        driver_busy=driver_busy,
     )
 
 

@@ -117,7 +117,7 @@ def notes(seconds: float, found: Mapping[str, Any]) -> Iterator[str]:
             f"the load's driver was late itself, by {late * 1000:.1f} ms in one case of twenty, where a typical answer "
             f"began after {typical * 1000:.1f} ms: the instance's CPU was busy, and that is in the numbers"
         )
-    if found.get("cpu_s", 0.0) > BUSY_SHARE * seconds:
+    if is_busy(seconds, found):
         yield (
             f"the load's driver used {found['cpu_s'] / seconds:.0%} of a CPU core, and can do with one: the server may "
             "be able to do more than was asked of it"
@@ -126,6 +126,11 @@ def notes(seconds: float, found: Mapping[str, Any]) -> Iterator[str]:
         yield "the server does not tell how many tokens it made: each piece of a stream counts as one"
     if found.get("thinned", 1) > 1:
         yield f"one time between tokens of {found['thinned']} is counted: all of them are more than can be told of"
+
+
+def is_busy(seconds: float, found: Mapping[str, Any]) -> bool:
+    """Whether the driver had more to do than one CPU core can."""
+    return bool(found.get("cpu_s", 0.0) > BUSY_SHARE * seconds)
 
 
 def _p95(values: Sequence[float]) -> float:

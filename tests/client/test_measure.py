@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,6 +40,7 @@ from pytest_vastgpu.model import ProbeResult
 from tests.support.asked import Asked
 from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
+from tests.support.driven import steady
 from tests.support.factories import make_offer
 from tests.support.looks import is_running
 from tests.support.looks import until
@@ -221,6 +224,14 @@ def test_a_driver_that_tells_nothing_is_said(result: ProbeResult, said: str) -> 
     with pytest.raises(MeasurementFailed) as caught:
         measure(lambda *asked_for: result, lease(), shell("true"), 1.0)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("cpu_s", "busy"), [(0.9, True), (0.1, False)])
+def test_a_driver_that_is_busy_is_told(cpu_s: float, busy: bool) -> None:
+    seen = {"seen": steady(1.0), "details": {}, "gpu_at": [], "gpu": [], "cpu_s": cpu_s}
+    told = driver.MARK + base64.b64encode(zlib.compress(json.dumps(seen).encode())).decode()
+    result = ProbeResult("", ProbeFailure.NONE, 0, told, "", 0.0)
+    assert measure(lambda *asked_for: result, lease(), http_load("/"), 1.0).driver_busy is busy
 
 
 def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:

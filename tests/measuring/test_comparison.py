@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,15 @@ def test_noise_that_so_few_rounds_could_hardly_have_told_from_the_gate_says_so()
     assert "so few rounds would miss one of the gate in more than 2 of 10 cases" in few.why
     many = one(host(0.0))
     assert (many.finding, many.resolves < 0.05, many.why) == (Finding.NOISE, True, "")
+
+
+def test_where_a_slowdown_may_not_show_nothing_is_noise() -> None:
+    hidden = one(replace(host(0.0), hides="the driver was busy"))
+    assert (hidden.finding, hidden.why) == (Finding.INCONCLUSIVE, "machine 1: the driver was busy")
+    assert would_settle([hidden]) == (0, 0), "more rounds do not"
+    assert one(host(0.0), replace(host(0.0, machine=2), hides="busy", unfair="too hot")).finding is Finding.NOISE
+    both = one(replace(host(0.06), hides="busy"), host(0.05, machine=2))
+    assert both.finding is Finding.REGRESSION
 
 
 def test_a_second_instance_on_one_machine_is_called_no_machine() -> None:

@@ -14,11 +14,13 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.hostcheck.fair import SLOWED
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.measuring.seen import BUSY_SHARE
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
@@ -72,6 +74,8 @@ class HostsInMemory:
     """What is seen of machines before anything is measured there."""
     missing: Callable[[int], Mapping[str, str]] = lambda _window: {}
     """Numbers that a window does not have, with the reason."""
+    busy: Callable[[str, int], float] = lambda _side, _window: 0.0
+    """What the load's driver uses of a CPU core, by side and window."""
     throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
@@ -86,6 +90,8 @@ class HostsInMemory:
     """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
     _noise: random.Random = field(default_factory=lambda: random.Random(1))
     _serves: dict[str, str] = field(default_factory=dict)
+    _given_back: set[str] = field(default_factory=set)
+    """Those on which a server did not start."""
     _counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def measure(self, _run: object, lease: Lease, load: Load, seconds: float) -> Measurement:
@@ -105,7 +111,17 @@ class HostsInMemory:
         gpus = [GpuSeen(0, None, None, None, None, {SLOWED[0x40]: 0.5} if hot else {}, 50)]
         missing = {"e2e_p99": "it takes 381 requests, and there were 100", **self.missing(window)}
         figures = {name: figure for name, figure in figures.items() if name not in missing}
-        return Measurement(load, seconds, figures, {"HTTP 500": wrong} if wrong else {}, missing=missing, gpus=gpus)
+        busy = self.busy(side, window)
+        return Measurement(
+            load,
+            seconds,
+            figures,
+            {"HTTP 500": wrong} if wrong else {},
+            missing=missing,
+            notes=(f"the load's driver used {busy:.0%} of a CPU core",) if busy else (),
+            gpus=gpus,
+            driver_busy=busy > BUSY_SHARE,
+        )
 
     def fairness(self, label: str) -> Fairness:
         return self.looks.get(int(label.split()[0]), Fairness())
@@ -124,7 +140,13 @@ class HostsInMemory:
     def serve(self, label: str, workload: Workload) -> Lease:
         machine = int(label.split()[0])
         self.calls.append(workload.command)
-        self.start(machine, workload.command, self._count(label, "start"))
+        if label in self._given_back:
+            raise VastGpuError("the instance has been given back, and serves nothing any more")
+        try:
+            self.start(machine, workload.command, self._count(label, "start"))
+        except Exception:
+            self._given_back.add(label)  # as the pool does, whatever the error
+            raise
         self._serves[label] = workload.command
         return self._lease(label)
 

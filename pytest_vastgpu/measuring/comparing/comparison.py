@@ -78,6 +78,9 @@ class HostRounds:
     name: str = ""
     """What is shown in place of its number, where that is none of a machine: a second instance on one."""
 
+    hides: str = ""
+    """Why a slowdown may not show there, in a sentence; empty: it does."""
+
     @property
     def place(self) -> str:
         """Where it was, in words: ``machine 42``."""
@@ -144,7 +147,10 @@ def judge(
     """
     ratios = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
     places = {host.machine_id: host.place for host in hosts}
-    tested = [_Tested(metric, gates[metric], each, places, rules) for metric, each in ratios.items() if each.hosts]
+    hides = "; ".join(f"{host.place}: {host.hides}" for host in hosts if host.hides and not host.unfair)
+    tested = [
+        _Tested(metric, gates[metric], each, places, rules, hides) for metric, each in ratios.items() if each.hosts
+    ]
     worse = holm([each.whole.above(0) for each in tested])
     improved = holm([1 - each.whole.above(0) for each in tested])
     judged = {
@@ -197,8 +203,11 @@ def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: st
 class _Tested:
     """A metric with rounds enough to judge it by."""
 
-    def __init__(self, metric: str, share: float, ratios: Ratios, places: Mapping[int, str], rules: Rules) -> None:
+    def __init__(
+        self, metric: str, share: float, ratios: Ratios, places: Mapping[int, str], rules: Rules, hides: str
+    ) -> None:
         self.metric = metric
+        self._hides = hides
         self._places = {machine: places[machine] for machine in ratios.hosts}
         self.whole = Estimate.of(ratios.hosts.values())
         self._rules = rules
@@ -232,6 +241,8 @@ class _Tested:
             settles, why = (self._rounds, 1), f"suspected, a second host would tell: {each}"
         elif any(map(self._is_sure, self._hosts.values())):
             settles, why = (self._rounds, 1), f"the hosts disagree, only a further one can tell: {each}"
+        elif high < self._gate and self._hides:
+            why = self._hides
         elif high < self._gate:
             finding, why = Finding.NOISE, self._excludes(could, high)
         else:

@@ -71,6 +71,9 @@ class ComparisonPlan:
     def told(self, warmup_s: float, limit_s: float, usd_h: float, most_usd: float) -> str:
         """What a comparison will take, in a sentence.
 
+        A host is rented with the baseline's server, which is not measured: what it finds on the host is another thing
+        than what all later ones find.
+
         :param limit_s: Most seconds of rounds on one host.
         :param usd_h: Most that a host may cost.
         :param most_usd: Most that all hosts together may cost, from their creation to their end.
@@ -79,7 +82,7 @@ class ComparisonPlan:
         more = "a second host only where a slowdown is suspected; " if self.hosts > 1 else ""
         return (
             f"{self.rounds} rounds of {len(self.windows)} windows of {self.seconds:g} s ({order}): "
-            f"{spoken(self.load_s(warmup_s))} of load and {self.rounds * len(self.starts)} starts of a server on a "
+            f"{spoken(self.load_s(warmup_s))} of load and {self.rounds * len(self.starts) + 1} starts of a server on a "
             f"host, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}all hosts "
             f"together, with the time until they are ready, at most {most_usd:.2f} USD"
         )

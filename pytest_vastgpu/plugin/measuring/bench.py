@@ -18,7 +18,9 @@ from pytest_vastgpu.errors import HostsLost
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MeasurementFailed
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.comparing.comparison import judge
 from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
@@ -33,12 +35,14 @@ from pytest_vastgpu.plugin import leases as renting
 from pytest_vastgpu.plugin.measuring.gates import check_gates
 from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
+from pytest_vastgpu.plugin.measuring.rounds import TooFewRounds
 from pytest_vastgpu.plugin.measuring.rounds import at_fault
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from pytest_vastgpu.plugin.measuring.sides import side_names
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.reports import drop
 from pytest_vastgpu.reporting.measurements import compared_lines
+from pytest_vastgpu.servers.files import entries
 
 SPARE_HOSTS = 1
 """So many hosts more are rented where one is lost, or is no fair place."""
@@ -91,6 +95,9 @@ class Bench:
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
         told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
+        transfers = any(each.image_gb + each.model_gb for each in self._sides.values())
+        if transfers and self._most_usd < self._settings.budget:  # which has room for the transfers, too
+            told += ", and what the transfer of image and models costs"
         here = "; on the local market a second host is this same machine" if self._is_local else ""
         workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
         if self._is_local and workers != "1":
@@ -114,9 +121,9 @@ class Bench:
             self._leases.tell(f"a slowdown is suspected ({suspects}): a second host must confirm it")
             try:
                 self._measure()
-            except (NoOffers, BudgetSpent, HostsLost, MarketError, ProvisioningFailed) as failed:
-                if isinstance(failed, ProvisioningFailed) and failed.attempts and not failed.machines_failed:
-                    raise  # what was rented there does not start for a fault of its own
+            except VastGpuError as failed:  # a host that is slow to start servers is no fault of theirs either
+                if not _is_not_had(failed) and not isinstance(failed, TooFewRounds):
+                    raise
                 self._give_back()
                 self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged()
@@ -195,7 +202,7 @@ class Bench:
 
     @property
     def _most_usd(self) -> float:
-        """What all hosts may cost: the spare ones too, each until the end of its life."""
+        """What all hosts may cost: the spare ones too, each until the end of its life; without what is transferred."""
         settings, hosts = self._settings, self._plan.hosts + SPARE_HOSTS
         return min(settings.budget, hosts * settings.max_price * settings.max_lifetime / HOUR_S)
 
@@ -212,8 +219,18 @@ class Bench:
         :raises MeasurementFailed: if a side is at fault for that.
         """
         lost = list[tuple[HostLost, HostMeasured]]()
+        why = ""
         while True:
-            instance = self._instance = self._rent()
+            try:
+                instance = self._instance = self._rent()
+            except VastGpuError as none:
+                if not why or not _is_not_had(none):
+                    raise
+                first = str(none).splitlines()[0]
+                if lost:
+                    raise HostsLost(f"{why}; no other host could be rented: {first}") from none
+                self._said.append(f"no other host could be rented: {first}")
+                return
             machine = instance.offer.machine_id
             found = self._host(instance)
             life_s = self._settings.max_lifetime - sum(instance.seconds.values())
@@ -224,8 +241,10 @@ class Bench:
             except HostLost as end:
                 lost.append((end, found))
                 if not self._spare:
-                    fault = at_fault(lost)
-                    raise (MeasurementFailed(fault) if fault else HostsLost(str(end))) from end
+                    if fault := at_fault(lost):
+                        self._give_back()  # or what became of it would excuse the test
+                        raise MeasurementFailed(fault) from end
+                    raise HostsLost(str(end)) from end
                 why = str(end).splitlines()[0]
                 self._said.append(f"what machine {machine} measured does not count: {why}")
             else:
@@ -255,7 +274,8 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return HostMeasured(machine)
-        self._said.append(f"the second host, instance {instance.id}, is the same machine {machine} once more")
+        which = "second host" if self._fair else "host in place of the first"
+        self._said.append(f"the {which}, instance {instance.id}, is the same machine {machine} once more")
         return HostMeasured(instance.id, f"machine {machine} once more")
 
     def _rent(self) -> VastInstance:
@@ -278,6 +298,13 @@ class Bench:
         return instance
 
 
+def _is_not_had(failed: VastGpuError) -> bool:
+    """Whether a further host is not to be had, or was lost: neither is a failure of what was to be measured there."""
+    if isinstance(failed, ProvisioningFailed) and failed.attempts:
+        return failed.machines_failed  # else what was rented does not start for a fault of its own
+    return isinstance(failed, NoOffers | NoRoom | BudgetSpent | HostsLost | MarketError | ProvisioningFailed)
+
+
 def _for_both(one: Workload, other: Workload) -> Workload:
     """What is rented: it has what either side needs."""
     return replace(
@@ -286,6 +313,12 @@ def _for_both(one: Workload, other: Workload) -> Workload:
         gpu_ram_gb=max(one.gpu_ram_gb, other.gpu_ram_gb),
         compute_cap=max(one.compute_cap, other.compute_cap),
         cuda=max(one.cuda, other.cuda),
-        disk_gb=max(one.disk_gb, other.disk_gb),
+        disk_gb=max(one.disk_gb + _beside_gb(other, one), other.disk_gb + _beside_gb(one, other)),
         expected_use_s=max(one.expected_use_s, other.expected_use_s),
     )
+
+
+def _beside_gb(one: Workload, other: Workload) -> float:
+    """GB of what a side has on the disk beside all that the other one has there: what either brings stays."""
+    model_gb = one.model_gb if (one.model, one.model_gb) != (other.model, other.model_gb) else 0.0
+    return model_gb + round(sum(entry.size for entry in entries(set(one.files) - set(other.files))) / 1e9, 1)

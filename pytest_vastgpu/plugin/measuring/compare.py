@@ -142,12 +142,13 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
                 raise ConfigurationError(
                     f"load of vast_compare is of type {type(load).__name__}; completions(model=…) and others make one"
                 )
+            if load.driver:
+                raise ConfigurationError(
+                    f"load of vast_compare has driver={load.driver!r}: its start, and what warms the server for it, "
+                    "would take longer than most windows; leave it out here; vast_instance.measure takes it"
+                )
             plan = ComparisonPlan(rounds, hosts, blocks, seconds, minutes)
             check_time(plan, load.warmup_s, item.config.stash[SETTINGS].max_lifetime)
-            if load.driver:
-                from pytest_vastgpu.measuring import others  # few tests need it
-
-                others.program(load, 1, "", plan.seconds, each_s=1.0, first_number=0)  # or each window would refuse it
             whole = {side: renting.whole(item, workload) for side, workload in sides.items()}
             bench = Bench(item, renting.opened(item.session), whole, load, plan)
             bench.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
+from pytest_vastgpu.client.calls import GPU_MEMORY_HELD
+from pytest_vastgpu.client.calls import SERVER_NOT_STOPPED
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import LoadNotRun
@@ -24,6 +27,7 @@ from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.ratios import same_share
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
@@ -37,11 +41,19 @@ class HostLost(Exception):
     """The host is at fault for the end of a comparison on it, so that what it has measured does not count.
 
     :param side: The side that ran, or was to start.
+    :param reason: What of the host failed, in a word; empty: nothing of which a side could be the cause.
+    :param under_load: Whether the side ran.
     """
 
-    def __init__(self, text: str, side: str) -> None:
+    def __init__(self, text: str, side: str, reason: str = "", *, under_load: bool = False) -> None:
         super().__init__(text)
         self.side = side
+        self.reason = reason
+        self.under_load = under_load
+
+
+class TooFewRounds(MeasurementFailed):
+    """The time on a host was over before there were rounds enough to say anything."""
 
 
 class _TimeOver(Exception):
@@ -83,10 +95,18 @@ class HostMeasured:
     stopped: str = ""
     """Why it has fewer rounds than planned, in a sentence; empty: it has not."""
 
+    windows: dict[str, list[bool]] = field(default_factory=lambda: {side: [] for side in NAMES})
+    """By side, for each window: whether the load's driver was busy."""
+
     @property
     def host(self) -> HostRounds:
         """The same for the judge."""
-        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name)
+        busy = [NAMES[side] for side, each in self.windows.items() if each and 2 * sum(each) >= len(each)]
+        hides = (
+            f"the load's driver was busy in most windows of the {' and of the '.join(busy)}, so it may be what was "
+            "measured: have the load ask for less at a time"
+        )
+        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name, hides if busy else "")
 
 
 def measure_host(
@@ -107,7 +127,8 @@ def measure_host(
     :param limit_s: Most seconds that it may take.
     :param tell: Shows a line.
     :raises HostLost: for a fault of the host.
-    :raises MeasurementFailed: if a side cannot be measured, or the time is over before two rounds are.
+    :raises MeasurementFailed: if a side cannot be measured.
+    :raises TooFewRounds: if the time is over before two rounds are.
     """
     seen = instance.fairness()
     found.unfair, found.notes = seen.unfair, list(seen.notes)
@@ -141,7 +162,7 @@ def measure_host(
     if len(found.rounds) < 2 and found.left_out:
         found.unfair = found.left_out[-1]
     elif len(found.rounds) < 2:
-        raise MeasurementFailed(f"the comparison {found.stopped}; two rounds are the least that says anything")
+        raise TooFewRounds(f"the comparison {found.stopped}; two rounds are the least that says anything")
 
 
 class _Rounds:
@@ -167,6 +188,7 @@ class _Rounds:
         self._plan = plan
         self._now = now
         self._ends = ends
+        self._noted: set[tuple[str, str]] = set()
         self._start_s = 0.0
         """Seconds of the longest start."""
 
@@ -188,6 +210,7 @@ class _Rounds:
                 found.worked.add(side)
         for side, each in windows.items():
             for measured in each:
+                self._note(side, measured)
                 found.better |= {name: figure.better for name, figure in measured.figures.items() if figure.better}
                 found.seen |= measured.figures.keys()
                 found.missing |= measured.missing
@@ -207,26 +230,33 @@ class _Rounds:
         baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
         found.rounds.append(round_of(baseline, candidate))
 
+    def _note(self, side: str, measured: Measurement) -> None:
+        """Keep what must be known to read a window: what differs in numbers alone is told once for each side."""
+        self._found.windows[side].append(measured.driver_busy)
+        for note in measured.notes:
+            kind = side, re.sub(r"\d[\d.,]*", "", note)
+            if kind not in self._noted:
+                self._noted.add(kind)
+                self._found.notes.append(f"in a window of the {NAMES[side]}, {note}")
+
     def _check_time(self, takes_s: float) -> None:
         if self._now() + takes_s > self._ends:
             raise _TimeOver
 
     def _start(self, side: str, where: str, started: set[str]) -> None:
-        for last in (False, True):
-            try:
-                self._instance.serve(self._sides[side])
-            except MarketError as failed:
-                if last:
-                    raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
-                self._found.notes.append(f"the {NAMES[side]} was started again {where}: {failed}")
-            except ProvisioningFailed as failed:
-                self._is_over(failed)
-                if failed.machines_failed:
-                    raise HostLost(str(failed), side) from failed
-                other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
-                raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
-            else:
-                return
+        try:
+            self._instance.serve(self._sides[side])
+        except MarketError as failed:  # whether anything serves there is not known, so it is given back
+            raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
+        except ProvisioningFailed as failed:
+            self._is_over(failed)
+            if failed.machines_failed:
+                last = failed.attempts[-1].verdict
+                raise HostLost(str(failed), side, last.reason if last is not None else "") from failed
+            if not _is_the_sides(failed):
+                raise HostLost(str(failed), side) from failed
+            other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
+            raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
 
     def _window(self, side: str, where: str) -> Measurement:
         machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
@@ -238,10 +268,13 @@ class _Rounds:
                 fate = self._instance.fate(self._instance.mark)
                 became = f"; {fate.what}: {verdict_line(fate.verdict)}" if fate is not None else ""
                 if fate is not None and fate.excuses:
-                    raise HostLost(f"{machine}{became}", side) from failed
+                    blamed = fate.verdict.failure_class.blames_machine
+                    reason = fate.verdict.reason if blamed else ""
+                    raise HostLost(f"{machine}{became}", side, reason, under_load=True) from failed
                 breaks = isinstance(failed, LoadNotRun)
                 if breaks and broken:
-                    raise HostLost(f"{machine}: {failed}, twice in a row", side) from failed
+                    twice = f"{machine}: {failed}, twice in a row"
+                    raise HostLost(twice, side, "connection_broke", under_load=True) from failed
                 if fate is not None or (found.again and not breaks):
                     raise MeasurementFailed(f"the {NAMES[side]} failed {where}: {failed}{became}") from failed
                 # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
@@ -265,6 +298,17 @@ def values_of(measured: Measurement) -> Mapping[str, float]:
     return {name: figure.value for name, figure in {**measured.unbounded, **measured.figures}.items() if figure.better}
 
 
+def _is_the_sides(failed: ProvisioningFailed) -> bool:
+    """Whether a server did not start for what the side is, and not for the host, for our own side, such as the price of
+    the host, or for what the server before it has left behind.
+    """
+    verdicts = [each.verdict for each in failed.attempts if each.verdict is not None]
+    return bool(verdicts) and not any(
+        each.failure_class is FailureClass.OWN_FAULT or each.reason in (SERVER_NOT_STOPPED, GPU_MEMORY_HELD)
+        for each in verdicts
+    )
+
+
 def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
     """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
     sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
@@ -274,17 +318,23 @@ def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
 def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
     """Whose fault it is that hosts were lost, in a sentence; empty: theirs.
 
-    A side that was never measured on any of several hosts, where the other one was on each, is what they had in common.
+    A side that was never measured on any of several hosts is what they had in common, where the other one was on each;
+    so is the one that begins, where its first window ended each in the same way.
     """
     sides = {each.side for each, _ in lost}
-    if len(lost) < 2 or len(sides) > 1:
+    if len(lost) < 2 or len(sides) > 1 or not all(each.reason for each, _ in lost):
         return ""
     (side,) = sides
-    if any(found.worked != set(NAMES) - {side} for _, found in lost):
-        return ""
     (other,) = set(NAMES) - {side}
+    alike = len({each.reason for each, _ in lost}) == 1 and all(each.under_load for each, _ in lost)
+    if all(found.worked == {other} for _, found in lost):
+        but = f", where the {NAMES[other]} could"
+    elif alike and not any(found.worked for _, found in lost):
+        but = ", and each failed in the same way"
+    else:
+        return ""
     places = " and ".join(dict.fromkeys(found.host.place for _, found in lost))
-    return f"the {NAMES[side]} could not be measured on {places}, where the {NAMES[other]} could: {lost[-1][0]}"
+    return f"the {NAMES[side]} could not be measured on {places}{but}: {lost[-1][0]}"
 
 
 def _check_work(found: HostMeasured, looks: int) -> None:

@@ -86,6 +86,23 @@ class Budget:
             self._fit(wanted, "renting once more" if life_s is None else "an instance that is there already")
             self._reserved[label] = wanted
 
+    def bring(self, label: str, transfer_usd: float) -> None:
+        """Set aside what a further transfer to an instance costs, too.
+
+        :raises BudgetSpent: if it does not fit. The reservation stays as it is then.
+        """
+        with self._lock:
+            before = self._reserved.pop(label, None)
+            if before is None:
+                return
+            wanted = replace(before, transfer_usd=before.transfer_usd + transfer_usd)
+            try:
+                self._fit(wanted, "another model on an instance that is there already")
+            except BudgetSpent:
+                self._reserved[label] = before
+                raise
+            self._reserved[label] = wanted
+
     def shorten(self, label: str, usd_h: float, cost_usd: float, life_s: float) -> None:
         """Replace the reservation of an instance: its cost so far is spent, and it lives that long at most.
 

@@ -94,6 +94,13 @@ class RunBudgets:
             self._payments[label][-1] = replace(last, until=now)
             self._payments[label].append(Payment(run, now, cost_usd, transfer_usd))
 
+    def bring(self, label: str, transfer_usd: float) -> None:
+        """See :meth:`Budget.bring`: the run that pays for the instance pays for that."""
+        with self._lock:
+            last = self._payments[label][-1]
+            self._budgets[last.run].bring(label, transfer_usd)
+            self._payments[label][-1] = replace(last, transfer_usd=last.transfer_usd + transfer_usd)
+
     def wait(self, label: str, usd_h: float, cost_usd: float, life_s: float, now: float) -> None:
         """Have the same run go on paying, for a shorter time than was reserved: the instance waits for the next run.
 

@@ -176,6 +176,9 @@ class PlanExecutor:
         with self._changed:
             slot = self._planner.of(label)
             if slot is None or self._closed:
+                rental = self._registry[label]
+                if rental.cut_short is not None:  # the test has not noticed yet
+                    raise self._opened.not_ready(rental, workload, rental.cut_short)
                 raise VastGpuError("the instance has been given back, and serves nothing any more")
             if slot.owner is None:
                 raise ConfigurationError(
@@ -186,6 +189,8 @@ class PlanExecutor:
                 raise VastGpuError("another thread of the test replaces the server of this instance already")
             if why := reuse.takes(self._registry[label], workload, self._adapters[workload.adapter]):
                 raise ConfigurationError(f"this instance cannot run {workload_line(workload)}: {why}")
+            rental = self._registry[label]
+            rental.cost.will_bring(rental.workload, workload)
             self._busy.add(slot.number)
             self._background(partial(self._serve, serving), slot, f"vastgpu-serve-{label}")
         serving.over.wait()
@@ -203,7 +208,8 @@ class PlanExecutor:
                 serving.error = failed
                 self.losses.lose(rental, *filter(None, (attempt.verdict for attempt in failed.attempts)))
         except BaseException as error:  # noqa: BLE001 - raised in the test that waits for it
-            serving.error = error
+            ended = rental.cut_short if isinstance(error, Cancelled) else None  # or the run is ending
+            serving.error = error if ended is None else self._opened.not_ready(rental, serving.workload, ended)
         finally:
             with self._changed:
                 self._busy.discard(slot.number)
@@ -322,9 +328,14 @@ class PlanExecutor:
             return self._budgets.holds(slot.run) or self._planner.has_given_back_since(slot)
         if not isinstance(error, NoOffers) and not (isinstance(error, ProvisioningFailed) and not error.attempts):
             return False
+        other_than = slot.owner.other_than if slot.owner is not None else frozenset()
         try:
-            alive = self._registry.alive()
-            return any(rental.instance_id and self._fits(slot.workload, rental.offer) for rental in alive)
+            return any(
+                rental.instance_id
+                and rental.offer.machine_id not in other_than
+                and self._fits(slot.workload, rental.offer)
+                for rental in self._registry.alive()
+            )
         except VastGpuError:  # the reputation cannot be read now; report the first error
             return False
 
@@ -337,5 +348,9 @@ class PlanExecutor:
 
     def _background(self, work: Callable[[Slot], None], slot: Slot, name: str) -> None:
         thread = threading.Thread(target=work, args=(slot,), name=name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # the system gives no more of them: nobody is busy with the slot, so it can be ended
+            self._busy.discard(slot.number)
+            raise
         self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
-        thread.start()

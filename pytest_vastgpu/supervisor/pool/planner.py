@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import BudgetSpent
+from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import HOST
@@ -525,11 +526,11 @@ class PoolPlanner:
         held = sum(place.users == (ask.process,) for place in self._places())
         if held == len(self.slots):
             have = "the only instance" if held == 1 else f"all {held} instances"
-            return VastGpuError(
+            return NoRoom(
                 f"this test holds {have} that --vast-max-instances {self._limit} allows at once, and asks for one "
                 "more: raise it, or give one back before"
             )
-        return VastGpuError(
+        return NoRoom(
             f"every instance that --vast-max-instances {self._limit} allows at once is held by a test that waits for "
             "one more itself: raise it, or have fewer tests run at a time"
         )

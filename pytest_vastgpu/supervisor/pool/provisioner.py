@@ -268,8 +268,12 @@ class Provisioner:
             with rental.in_detail():  # it may be one of many times
                 relaunch(context, workload, name=self.names[workload], by_test=True)
         except AttemptFailed as failed:
-            return self._failed(workload, [rental.attempt(failed.verdict, rental.state)], "")
+            return self.not_ready(rental, workload, failed.verdict)
         return None
+
+    def not_ready(self, rental: Rental, workload: Workload, verdict: Verdict) -> ProvisioningFailed:
+        """The error for a workload that a test's own instance was to serve."""
+        return self._failed(workload, [rental.attempt(verdict, rental.state)], "")
 
     def avoid(self, machine_id: int) -> None:
         """Do not rent this machine again in this run, for any workload: it failed by its own fault."""

@@ -125,6 +125,14 @@ class RentalCost:
         brings_usd = self._brings_usd(before, workload)
         self._budgets.hand_over(self._label, run, self.usd_h, self.usd, life_s, now, brings_usd)
 
+    def will_bring(self, before: Workload, workload: Workload) -> None:
+        """Set aside what it costs to bring another workload's model: the same run pays for it.
+
+        :raises BudgetSpent: if that does not fit into the run's budget.
+        """
+        if usd := self._brings_usd(before, workload):
+            self._budgets.bring(self._label, usd)
+
     def waits(self, seconds: float) -> None:
         """Have it wait that long for the next run, at most until the end of its life. The same run pays for that.
 

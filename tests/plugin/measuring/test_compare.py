@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import MeasurementFailed
+from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import NoRoom
+from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Fairness
@@ -27,7 +31,9 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
 from pytest_vastgpu.plugin.measurements import COMPARISON
 from pytest_vastgpu.plugin.measurements import MEASUREMENT
+from pytest_vastgpu.plugin.measuring import bench
 from pytest_vastgpu.plugin.measuring import compare  # noqa: F401 - once for all runs in this process
+from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from tests.support.compared import NARROW
 from tests.support.compared import TEST
 from tests.support.compared import HostsInMemory
@@ -43,6 +49,8 @@ TOLD = f"{COMPARES}    print(result)\n"
 """Prints what the report at the end of a run shows as well."""
 GIVEN_BACK_FIRST = ["rent 1", "give back 1", "rent 2", "give back 2"]
 GONE = Verdict(FailureClass.RUNTIME_LOST, "instance_gone", "the market no longer lists it", "try again")
+
+OVER = Verdict(FailureClass.OWN_FAULT, "price_above_limit", "it became too dear", "raise --vast-max-price")
 
 
 @pytest.fixture
@@ -152,6 +160,8 @@ def test_two_blocks_start_each_side_three_times_and_have_it_as_often_first(
 def test_the_default_is_six_rounds_of_two_blocks(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     run()
     assert (hosts.calls.count("window"), hosts.calls.count("baseline")) == (6 * 8, 6 * 3)
+    servers = sum(hosts.calls.count(each) for each in ("rent 1", "baseline", "candidate"))
+    assert f" and {servers} starts of a server on a host" in hosts.told[0]
 
 
 def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -159,11 +169,20 @@ def test_time_and_money_are_told_before_anything_is_rented(run: Callable[..., An
     run("--vast-max-price=0.5", "--vast-max-lifetime=1860")
     assert hosts.calls[0] == (
         "told comparing command 'baseline' (A) with command 'candidate' (B): 6 rounds of 8 windows of 10 s "
-        "(A B B A B A A B): 8 min 48 s of load and 36 starts of a server on a host, at most 30 min and 0.25 USD once "
+        "(A B B A B A A B): 8 min 48 s of load and 37 starts of a server on a host, at most 30 min and 0.25 USD once "
         "it is ready; a second host only where a slowdown is suspected; all hosts together, with the time until they "
         "are ready, at most 0.78 USD; on the local market a second host is this same machine"
     )
     assert hosts.calls[1] == "rent 1"
+
+
+@pytest.mark.parametrize(("budget", "said"), [("100", True), ("0.5", False)])
+def test_what_is_transferred_costs_more_within_the_budget(
+    run: Callable[..., Any], hosts: HostsInMemory, budget: str, said: bool
+) -> None:
+    sides = "\nfrom dataclasses import replace\nB = replace(B, model='b', model_gb=8)\ndef test_it"
+    run(f"--vast-budget={budget}", test=COMPARES.replace("\ndef test_it", sides)).assert_outcomes(passed=1)
+    assert (" USD, and what the transfer of image and models costs" in hosts.told[0]) is said
 
 
 def test_how_far_it_is_and_what_is_to_go_is_told_after_each_round(
@@ -197,7 +216,7 @@ WRONG_CALLS = {
     "baseline=A, candidate=B, load=LOAD, seconds=float('nan')": "vast_compare(seconds=nan): give a number",
     "baseline=A, candidate=B, load=LOAD, seconds=3601": "vast_compare(seconds=3601): give 3600 at most",
     "baseline=A, candidate=B, load=LOAD, seconds=600, minutes=1e9": "--vast-max-lifetime=3600 is the limit",
-    "baseline=A, candidate=B, load=completions(model='m', stream=False, driver='guidellm')": "driver='guidellm' asks",
+    "baseline=A, candidate=B, load=completions(model='m', driver='guidellm')": "driver='guidellm': its start",
     "baseline=A, candidate=B, load=LOAD, minutes=2": "two rounds are 2 min 56 s of load alone, and minutes=2",
 }
 WRONG_GATES = {
@@ -245,6 +264,39 @@ def test_a_candidate_that_does_not_start_is_the_test_s_failure(run: Callable[...
     words = "the candidate did not start in round 1 on machine 1, where the baseline did: not ready: bad_argument"
     assert words in text_of(result)
     assert hosts.rented == ["rent 1"], "it is given back with the test, or kept for a look inside"
+
+
+@pytest.mark.parametrize(
+    ("reason", "failure_class"),
+    [
+        ("price_above_limit", FailureClass.OWN_FAULT),
+        ("server_not_stopped", FailureClass.UNKNOWN),
+        ("gpu_memory_held", FailureClass.UNKNOWN),
+    ],
+)
+def test_a_start_that_fails_for_what_the_side_is_not_is_no_failure_of_it(
+    run: Callable[..., Any], hosts: HostsInMemory, reason: str, failure_class: FailureClass
+) -> None:
+    def start(machine: int, side: str, _start: int) -> None:
+        if (machine, side) == (1, "candidate"):
+            raise failed(reason, failure_class)
+
+    hosts.start = start
+    run().assert_outcomes(passed=1, warnings=0)
+    assert hosts.rented == GIVEN_BACK_FIRST
+
+
+@pytest.mark.parametrize("failure_class", [FailureClass.UNKNOWN, FailureClass.WARMUP, FailureClass.INCOMPATIBLE])
+def test_a_side_that_never_becomes_ready_is_the_test_s_failure(
+    run: Callable[..., Any], hosts: HostsInMemory, failure_class: FailureClass
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise failed("not_ready_in_time", failure_class)
+
+    hosts.start = start
+    run().assert_outcomes(failed=1)
+    assert hosts.rented == ["rent 1"]
 
 
 def test_a_server_that_fails_under_load_is_told_with_its_side(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -367,6 +419,9 @@ def test_hosts_whose_connections_break_are_no_failure_of_the_test(
 def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_hosts(
     run: Callable[..., Any], hosts: HostsInMemory, options: list[str], how: str
 ) -> None:
+    if how == "start":
+        hosts.fates |= {each: Fate("the server that the test wanted did not start", GONE, True, "") for each in "12"}
+
     def start(_machine: int, side: str, _start: int) -> None:
         if side == "candidate":
             raise failed("gpu_gone", FailureClass.INFRA_FATAL)
@@ -384,6 +439,51 @@ def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_ho
     result.assert_outcomes(failed=1)
     words = "the candidate could not be measured on machine 1 and machine 2, where the baseline could: "
     assert words in text_of(result)
+
+
+@pytest.mark.parametrize("how", ["connection", "instance"])
+def test_a_baseline_that_breaks_each_host_in_its_first_window_is_at_fault(
+    run: Callable[..., Any], hosts: HostsInMemory, how: str
+) -> None:
+    hosts.seconds = breaks_off({1: (1, 2), 2: (1, 2)})
+    if how == "instance":
+        hosts.fates |= {each: Fate("the instance was lost while the test used it", GONE, True, "") for each in "12"}
+    result = run("--vast-on-infra-failure=skip")
+    result.assert_outcomes(failed=1)
+    words = "the baseline could not be measured on machine 1 and machine 2, and each failed in the same way: machine 2"
+    assert words in text_of(result)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (LoadNotRun("the connection broke"), GONE),  # each in another way
+        (GONE, LoadNotRun("the connection broke")),
+        (OVER, OVER),  # it is our own price that ends them
+    ],
+)
+def test_hosts_that_fail_in_other_ways_at_once_are_no_failure_of_the_baseline(
+    run: Callable[..., Any], hosts: HostsInMemory, first: object, second: object
+) -> None:
+    hosts.seconds = breaks_off({1: (1, 2), 2: (1, 2)})
+    for machine, what in (("1", first), ("2", second)):
+        if isinstance(what, Verdict):
+            hosts.fates[machine] = Fate("the instance was lost while the test used it", what, True, "")
+    run().assert_outcomes(errors=1)
+
+
+@pytest.mark.parametrize(
+    "error", [MarketUnreachable("no answer from the market"), failed("price_above_limit", FailureClass.OWN_FAULT)]
+)
+def test_a_candidate_is_not_to_blame_for_what_no_side_can_cause(
+    run: Callable[..., Any], hosts: HostsInMemory, error: VastGpuError
+) -> None:
+    def start(_machine: int, side: str, _start: int) -> None:
+        if side == "candidate":
+            raise error
+
+    hosts.start = start
+    run().assert_outcomes(errors=1)
 
 
 def test_a_side_that_breaks_all_hosts_that_could_confirm_is_at_fault(
@@ -406,20 +506,17 @@ def test_one_lost_host_says_nothing_of_a_side_and_is_noted(run: Callable[..., An
     assert "what machine 1 measured does not count: machine 1: the load did not run" in text_of(result)
 
 
-@pytest.mark.parametrize(("starts", "rented"), [((7,), 1), ((7, 8), 2)])
-def test_a_market_that_does_not_answer_is_asked_once_more(
-    run: Callable[..., Any], hosts: HostsInMemory, starts: Sequence[int], rented: int
-) -> None:
+def test_a_host_whose_start_meets_a_silent_market_is_replaced(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     def start(machine: int, _side: str, start: int) -> None:
-        if machine == 1 and start in starts:
+        if (machine, start) == (1, 7):
             raise MarketUnreachable("no answer from the market")
 
     hosts.start = start
     result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
     result.assert_outcomes(passed=1, warnings=0)
-    assert hosts.rented == GIVEN_BACK_FIRST[: 2 * rented]
-    again = "the baseline was started again in round 2 on machine 1: no answer from the market"
-    assert (again in text_of(result)) is (rented == 1)
+    assert hosts.rented == GIVEN_BACK_FIRST
+    words = "the baseline could not be started in round 2 on machine 1: no answer from the market"
+    assert f"what machine 1 measured does not count: {words}" in text_of(result)
 
 
 def test_a_candidate_that_does_not_start_on_the_second_host_is_the_test_s_failure(
@@ -446,26 +543,6 @@ def test_a_second_host_is_tried_once_and_goes_back_at_once_where_it_is_lost(
     assert "no second host has confirmed it: not ready: ssh_lost" in text_of(result)
     assert hosts.rented == [f"{what} {at}" for at in (1, 2, 3) for what in ("rent", "give back")]
     assert hosts.calls[-2:] == ["give back 3", "done"]
-
-
-@pytest.mark.parametrize(
-    "error", [BudgetSpent("no"), MarketUnreachable("no"), failed("gone", FailureClass.INFRA_FATAL)]
-)
-def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
-    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
-) -> None:
-    rent = hosts.acquire_another
-
-    def another(test: str, workload: Workload, other_than: list[int]) -> Lease:
-        if other_than:
-            raise error
-        return rent(test, workload, other_than)
-
-    monkeypatch.setattr(hosts, "acquire_another", another)
-    hosts.seconds = slower(0.10)
-    result = run("-s", test=TOLD)
-    result.assert_outcomes(passed=1, warnings=1)
-    assert "no second host has confirmed it: no" in text_of(result)
 
 
 def test_the_gates_of_several_calls_are_judged_together(run: Callable[..., Any], hosts: HostsInMemory) -> None:
@@ -532,6 +609,13 @@ def test_the_only_machine_of_the_local_market_confirms_itself_and_says_so(
     assert not re.search(r"machine 1\d", text_of(result)), "the number of an instance is none of a machine"
 
 
+def test_a_machine_that_takes_its_own_place_is_no_second_host(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.throttles, hosts.machines = lambda _machine, _window: True, (1,)
+    text = text_of(run("-s", test=TOLD))
+    assert re.search(r"the host in place of the first, instance \d+, is the same machine 1 once more", text)
+    assert "second host" not in text
+
+
 def test_a_result_is_printed_in_words(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.seconds = slower(0.02)
     gates = "    print(result)\n    print(result.judge(throughput=0.5))\n    print(result)\n"
@@ -587,6 +671,89 @@ def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[...
     result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: hardware, e2e_p50: hardware; the report *"])
     assert "machine 2 does not count: GPU 0 has 4 of 16 PCIe lanes" in text_of(result)
     assert hosts.calls.count("window") == 0
+
+
+def only_one(hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError) -> None:
+    """Have this error raised for any other machine than the first."""
+    rent = hosts.acquire_another
+
+    def another(test: str, workload: Workload, other_than: list[int]) -> Lease:
+        if other_than:
+            raise error
+        return rent(test, workload, other_than)
+
+    monkeypatch.setenv("VAST_API_KEY", "a key")
+    monkeypatch.setattr(hosts, "acquire_another", another)
+
+
+def test_a_second_host_that_is_too_slow_for_two_rounds_leaves_a_suspicion(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(bench, "measure_host", partial(measure_host, now=lambda: now[0]))
+
+    def start(machine: int, _side: str, _start: int) -> None:
+        now[0] += 300.0 if machine == 2 else 0.0
+
+    hosts.start, hosts.seconds = start, slower(0.10)
+    result = run("-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    words = "no second host has confirmed it: the comparison stopped after 1 of 6 rounds: round 2 would have taken"
+    assert words in text_of(result)
+    assert hosts.rented == GIVEN_BACK_FIRST
+
+
+NOT_HAD = [
+    NoOffers("none"),
+    NoRoom("none"),
+    BudgetSpent("none"),
+    MarketUnreachable("none"),
+    ProvisioningFailed("none"),
+    failed("gone", FailureClass.INFRA_FATAL),
+]
+"""What is raised where a further host is not to be had."""
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    only_one(hosts, monkeypatch, error)
+    hosts.seconds = slower(0.10)
+    result = run("--vast-backend=vast", "-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert f"no second host has confirmed it: {error}" in text_of(result)
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_an_unfair_host_that_none_can_replace_is_hardware(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    hosts.looks[1] = NARROW
+    only_one(hosts, monkeypatch, error)
+    result = run("--vast-backend=vast", "-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: hardware" in text_of(result)
+    assert f"no other host could be rented: {error}" in text_of(result)
+
+
+@pytest.mark.parametrize("error", NOT_HAD)
+def test_a_lost_host_that_none_can_replace_is_no_failure_of_the_test(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
+) -> None:
+    hosts.start = breaks_down(1)
+    only_one(hosts, monkeypatch, error)
+    result = run("--vast-backend=vast")
+    result.assert_outcomes(errors=1)
+    assert f"ssh_lost; no other host could be rented: {error}" in text_of(result)
+
+
+def test_what_fails_on_the_host_in_its_place_for_its_own_fault_is_the_test_s_failure(
+    run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.looks[1] = NARROW
+    only_one(hosts, monkeypatch, failed("bad_argument", FailureClass.WORKLOAD_FATAL))
+    run("--vast-backend=vast").assert_outcomes(failed=1)
 
 
 def test_a_round_in_which_the_host_throttles_does_not_count_and_the_others_do(
@@ -655,12 +822,60 @@ def test_it"""
     assert second == replace(first, gpu_name="RTX 4090")
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "disk_gb"),
+    [
+        ("model='a', model_gb=10", "model='b', model_gb=8", 58),  # 50 GB for the first and its own, beside the other's
+        ("model='a', model_gb=10", "model='b', model_gb=40", 90),
+        ("model='a', model_gb=10", "model='a', model_gb=10", 50),
+        ("files=(('one', 'big'),)", "files=(('two', 'big'),)", 53),
+        ("files=(('one', 'big'),)", "files=(('one', 'big'),)", 50),
+    ],
+)
+def test_the_disk_has_room_for_what_both_sides_bring(
+    run: Callable[..., Any], hosts: HostsInMemory, pytester: pytest.Pytester, a: str, b: str, disk_gb: float
+) -> None:
+    with (pytester.path / "big").open("wb") as big:
+        big.truncate(3_000_000_000)  # a hole, which takes no room here
+    sides = f"""
+from dataclasses import replace
+A, B = replace(A, disk_gb=50, {a}), replace(B, disk_gb=20, {b})
+def test_it"""
+    run(test=COMPARES.replace("\ndef test_it", sides)).assert_outcomes(passed=1)
+    assert hosts.asked[0].disk_gb == disk_gb
+
+
 def test_a_metric_that_some_windows_lack_says_why(run: Callable[..., Any], hosts: HostsInMemory) -> None:
     hosts.missing = lambda window: {"e2e_p50": "it takes 8 requests, and there were 3"} if window > 8 else {}
     result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*VastBenchmarkWarning: throughput: noise, e2e_p50: inconclusive; the report *"])
     assert "e2e_p50, where it has no value: it takes 8 requests, and there were 3" in text_of(result)
+
+
+def test_where_the_driver_is_busy_in_most_windows_of_a_side_nothing_is_noise(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    hosts.busy = lambda side, window: 0.9 + window / 1000 if side == "baseline" else 0.0
+    result = run("-s", test=TOLD)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "throughput: inconclusive, e2e_p50: inconclusive" in text_of(result)
+    assert "the load's driver was busy in most windows of the baseline, so it may be what was" in text_of(result)
+    assert sum("in a window of the baseline, the load's driver used 90% of" in line for line in result.outlines) == 1
+    assert "used 91% of" not in text_of(result), "the same again"
+
+
+def test_a_slowdown_that_shows_though_the_driver_is_busy_is_one(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.busy, hosts.seconds = lambda _side, _window: 0.9, slower(0.10)
+    run().assert_outcomes(failed=1)
+
+
+def test_a_driver_that_is_busy_in_few_windows_is_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.busy = lambda _side, window: 0.9 if window in (1, 10) else 0.0
+    result = run("-s", test=f"{COMPARES}    print(*result.notes)\n")
+    result.assert_outcomes(passed=1, warnings=0)
+    for name in ("baseline", "candidate"):
+        assert f"machine 1: in a window of the {name}, the load's driver used 90% of a CPU core" in text_of(result)
 
 
 def test_one_window_of_a_server_that_lives_is_measured_again_and_no_more(

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import Workload
@@ -219,7 +220,7 @@ def test_a_test_that_holds_all_and_asks_for_more_is_told_at_once() -> None:
         ask = stage.ask("t", A, exclusive=True)
         stage.arrive()
         assert stage.served(ask) is not None, number
-    with pytest.raises(VastGpuError, match="holds all 2 instances that --vast-max-instances 2 allows"):
+    with pytest.raises(NoRoom, match="holds all 2 instances that --vast-max-instances 2 allows"):
         stage.served(stage.ask("t", A, exclusive=True))
 
 
@@ -232,7 +233,7 @@ def test_tests_that_hold_and_wait_for_each_other_do_not_wait_for_ever() -> None:
     first = stage.ask("test of w1", A, "w1", exclusive=True)
     assert stage.served(first) is None  # the other one may end
     second = stage.ask("test of w2", A, "w2", exclusive=True)
-    with pytest.raises(VastGpuError, match="is held by a test that waits for one more itself"):
+    with pytest.raises(NoRoom, match="is held by a test that waits for one more itself"):
         stage.served(second)
     stage.planner.withdraw(second)
     stage.over("test of w2", "w2")
@@ -336,7 +337,7 @@ def test_tests_that_wait_for_each_other_because_one_has_an_instance_alone_do_not
     stage.arrive()
     assert stage.served(alone)
     assert stage.served(stage.ask("t2", A, "w2")) is None
-    with pytest.raises(VastGpuError, match="held by a test that waits for one more itself"):
+    with pytest.raises(NoRoom, match="held by a test that waits for one more itself"):
         stage.served(stage.ask("t1", C, "w1", exclusive=True))
 
 

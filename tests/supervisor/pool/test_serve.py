@@ -13,7 +13,9 @@ import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
+from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
@@ -109,6 +111,25 @@ def test_what_cannot_run_there_is_refused_and_the_server_goes_on(
     assert (commands(scene), rental.state) == (["start"], State.READY)
 
 
+def test_another_model_is_paid_for_within_the_budget(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    rental, budget = scene.rent("one", own=True), scene.life.budget
+    before = budget.committed_usd
+    usd = 1000 * rental.offer.inet_down_usd_gb
+    budget.limit_usd = before + 0.9 * usd
+    large = other(scene, model="large", model_gb=1000.0)
+    with pytest.raises(BudgetSpent, match=r"another model on an instance that is there already could"):
+        scene.pool.serve(rental.label, large)
+    assert (commands(scene), rental.state) == (["start"], State.READY)
+    assert budget.committed_usd == pytest.approx(before)
+    budget.limit_usd = before + 1.1 * usd
+    for workload in (large, scene.workload, large):  # it stays on the disk
+        scene.pool.serve(rental.label, workload)
+    assert budget.committed_usd == pytest.approx(before + usd)
+    (payment,) = scene.life.budgets.payments(rental.label)
+    assert payment.transfer_usd == pytest.approx(usd)
+
+
 def test_what_is_given_back_serves_nothing_any_more(scene_of: Callable[..., Scene]) -> None:
     scene = scene_of(Script())
     rental = scene.rent("one", own=True)
@@ -159,6 +180,23 @@ def test_whatever_happens_the_instance_is_given_back(
     until(lambda: rental.state, lambda state: state is State.GONE)
 
 
+def test_where_no_thread_can_be_had_the_instance_is_not_busy_for_good(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            scene.pool.serve(rental.label, other(scene))
+    scene.pool.serve(rental.label, other(scene))
+    assert rental.workload.command == "serve another"
+
+
 @pytest.mark.parametrize("ends", ["hung_up", "release", "leave"])
 def test_a_test_that_is_over_meanwhile_ends_it(
     scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, ends: str
@@ -193,6 +231,53 @@ def test_a_test_that_is_over_meanwhile_ends_it(
     until(lambda: rental.state, lambda state: state is State.GONE)
 
 
+def ends_its_life(scene: Scene, rental: Rental) -> None:
+    scene.pool.losses.lifetime_over(rental)
+
+
+def becomes_too_dear(scene: Scene, rental: Rental) -> None:
+    scene.pool.losses.end(rental)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(ends_its_life, "lifetime_over"), (becomes_too_dear, "price_above_limit")]
+)
+def test_an_instance_that_is_taken_away_meanwhile_says_why(
+    scene_of: Callable[..., Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: Callable[[Scene, Rental], None],
+    reason: str,
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+
+    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken) -> None:
+        ends(scene, rental)
+        cancel.wait(1e9)
+
+    monkeypatch.setattr(scene.provisioner, "serve", waits)
+    with pytest.raises(ProvisioningFailed) as caught:
+        scene.pool.serve(rental.label, other(scene))
+    (attempt,) = caught.value.attempts
+    assert attempt.verdict is not None
+    assert (attempt.verdict.failure_class, attempt.verdict.reason) == (FailureClass.OWN_FAULT, reason)
+    until(lambda: rental.state, lambda state: state is State.GONE)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(ends_its_life, "lifetime_over"), (becomes_too_dear, "price_above_limit")]
+)
+def test_an_instance_that_was_taken_away_says_why(
+    scene_of: Callable[..., Scene], ends: Callable[[Scene, Rental], None], reason: str
+) -> None:
+    scene = scene_of(Script())
+    rental = scene.rent("one", own=True)
+    ends(scene, rental)
+    until(lambda: rental.state, lambda state: state is State.GONE)
+    with pytest.raises(ProvisioningFailed, match=reason):
+        scene.pool.serve(rental.label, other(scene))
+
+
 def test_another_machine_than_those_is_rented(scene_of: Callable[..., Scene]) -> None:
     scene = scene_of(Script(), Script(), Script())
     first = scene.rent("one", own=True)
@@ -205,6 +290,21 @@ def test_another_machine_than_those_is_rented(scene_of: Callable[..., Scene]) ->
     with pytest.raises(VastGpuError):
         scene.rent("one", own=True, other_than=machines)
     assert len(scene.life.provider.instances) == before
+
+
+def test_a_machine_that_must_be_another_one_is_not_waited_for(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script())
+    first = scene.rent("one", own=True)
+
+    def none(*_: object) -> None:
+        raise NoOffers("no offers: all were excluded")
+
+    monkeypatch.setattr(scene.provisioner, "provision", none)
+    with pytest.raises(NoOffers):
+        scene.rent("two", own=True, other_than=frozenset({first.offer.machine_id}))
+    assert first.state is State.READY
 
 
 def test_what_keeps_two_workloads_apart_is_told_before_anything_is_rented(scene_of: Callable[..., Scene]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_vastgpu.client.calls import GPU_MEMORY_HELD
+from pytest_vastgpu.client.calls import SERVER_NOT_STOPPED
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
@@ -32,7 +34,7 @@ def stop(context: BringUpContext) -> None:
     told = check_ran(connection.run(job.stop(within_s), timeout_s=within_s + LIMIT_S, stdin=key), connection)
     if told.stdout.startswith(job.LEFT):
         text = f"processes {told.stdout.removeprefix(job.LEFT).strip()} of the server live on after SIGKILL"
-        raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "server_not_stopped", text, _ANOTHER))
+        raise AttemptFailed(Verdict(FailureClass.UNKNOWN, SERVER_NOT_STOPPED, text, _ANOTHER))
     if rental.workload.gpus:
         _free_memory(context)
 
@@ -53,6 +55,6 @@ def _free_memory(context: BringUpContext) -> None:
             return
         if script is gpu_memory.SCRIPT:
             text = f"{limit_s:g} s after the server was stopped, {held}"
-            raise AttemptFailed(Verdict(FailureClass.UNKNOWN, "gpu_memory_held", text, _ANOTHER))
+            raise AttemptFailed(Verdict(FailureClass.UNKNOWN, GPU_MEMORY_HELD, text, _ANOTHER))
         context.go_on()
         context.cancel.wait(LOOK_AGAIN_S)
