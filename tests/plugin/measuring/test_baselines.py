@@ -237,6 +237,25 @@ def test_only_what_passed_is_kept_and_of_several_tries_the_last(pytester: pytest
     ]
 
 
+@pytest.mark.parametrize(
+    "test",
+    [
+        "@pytest.fixture\ndef broken():\n    yield\n    assert False\n"
+        "def test_it(vast_benchmark, broken): vast_benchmark(LOAD)\n",
+        "def test_it(vast_benchmark, subtests):\n    vast_benchmark(LOAD)\n    with subtests.test(): assert False\n",
+        "def test_it(vast_benchmark):\n    vast_benchmark(LOAD)\n    pytest.skip('no use')\n",
+    ],
+    ids=["its teardown fails", "a subtest fails", "skipped"],
+)
+def test_what_has_not_passed_as_a_whole_is_not_kept(pytester: pytest.Pytester, machines: Machines, test: str) -> None:
+    pytester.makepyfile(f"{HEAD}\n{test}")
+    result = Run(pytester, "--vast-baseline=save:main").result
+    result.stdout.fnmatch_lines(
+        "vastgpu: nothing is saved as baseline 'main': * (1 of tests that did not pass are not)"
+    )
+    assert not list(Path(".vastgpu").rglob("*.json"))
+
+
 @pytest.mark.parametrize("fails", [True, False], ids=["failed", "measured without vast_benchmark"])
 def test_where_nothing_is_saved_the_run_says_so(pytester: pytest.Pytester, machines: Machines, fails: bool) -> None:
     failing = "def test_it(vast_benchmark):\n    vast_benchmark(LOAD)\n    assert False\n"
