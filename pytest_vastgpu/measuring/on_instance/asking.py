@@ -11,6 +11,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -142,9 +143,11 @@ def start(command: list[str], output: Any, **more: Any) -> Any:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded(directory: str | None = None) -> Iterator[None]:
     """Have a process of its own end all that :func:`start` has started, once this one is through or gone, however it
     went: killed, too. Only while this process has one thread.
+
+    :param directory: It is removed then.
     """
     reads, writes = os.pipe()
     guard = os.fork()
@@ -157,6 +160,8 @@ def guarded() -> Iterator[None]:
                 os.dup2(nothing, each)
             os.read(reads, 1)
             end_marked()
+            if directory:
+                shutil.rmtree(directory, ignore_errors=True)
         finally:
             os._exit(0)
     os.close(reads)
