@@ -56,6 +56,18 @@ def test_what_the_driver_has_started_ends_with_it(how: str, tmp_path: Path) -> N
 
 
 @ENDS
+def test_what_hides_our_mark_in_its_environment_ends_too(how: str, tmp_path: Path) -> None:
+    """As a program does that gives itself a title. One command has ended before, and has left something behind."""
+    path = (
+        f"[ -e {tmp_path}/left ] && {{ echo $$ > {tmp_path}/pid; exec env -i sleep 600; }}; "
+        f"env -i sleep 600 & echo $! > {tmp_path}/left"
+    )
+    with driven(orders_of(shell(path, timeout_s=600.0), 1, {}, 600.0), [tmp_path / "left", tmp_path / "pid"], how):
+        assert ended(tmp_path / "left")
+        assert ended(tmp_path / "pid")
+
+
+@ENDS
 def test_the_files_of_another_driver_go_with_it(how: str, tmp_path: Path) -> None:
     """They may hold the server's key."""
     there = tmp_path / "there"
