@@ -10,6 +10,7 @@ from dataclasses import fields
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring.load import LONGEST_S
 
 PAIR = (("A", 1), ("B", 2), ("A", 1), ("B", 1), ("A", 2), ("B", 1))
 """Two blocks: A B B A, and B A A B. What changes steadily on a host meets both sides alike, and so does what only the
@@ -19,8 +20,6 @@ LONE = (("A", 1), ("B", 1), ("B", 1), ("A", 1))
 END_S = 60
 """Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
-LONGEST_S = 3600
-"""Seconds of one measurement at most."""
 _MOST = {"hosts": 2, "seconds": LONGEST_S}
 
 
