@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
+from typing import TypedDict
+from typing import Unpack
 
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
@@ -21,6 +23,16 @@ END_S = 60
 """Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
 _MOST = {"hosts": 2, "seconds": LONGEST_S}
+
+
+class Budget(TypedDict, total=False):
+    """How much ``vast_compare`` measures: see the fields of :class:`ComparisonPlan`, which has the defaults."""
+
+    rounds: int
+    hosts: int
+    blocks: int
+    seconds: float
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,20 @@ class ComparisonPlan:
             f"host, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}all hosts "
             f"together, with the time until they are ready, at most {most_usd:.2f} USD"
         )
+
+
+def planned(**budget: Unpack[Budget]) -> ComparisonPlan:
+    """The plan with what was asked for.
+
+    :raises ConfigurationError: one line: for a value that is none, and for a name that there is not.
+    """
+    known = Budget.__annotations__
+    for name in budget:
+        if name not in known:
+            raise ConfigurationError(
+                f"vast_compare({name:.40}=…): it takes baseline, candidate and load, and {', '.join(known)}"
+            )
+    return ComparisonPlan(**budget)
 
 
 def check_time(plan: ComparisonPlan, warmup_s: float, life_s: float) -> None:

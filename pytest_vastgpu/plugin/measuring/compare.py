@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from typing import Protocol
+from typing import Unpack
 
 import pytest
 
@@ -12,8 +13,9 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.comparing.comparison import Finding
 from pytest_vastgpu.measuring.comparing.comparison import HostRounds
 from pytest_vastgpu.measuring.comparing.comparison import Judged
-from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import Budget
 from pytest_vastgpu.measuring.comparing.plan import check_time
+from pytest_vastgpu.measuring.comparing.plan import planned
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
@@ -31,16 +33,7 @@ class Compare(Protocol):
     """The value of the fixture ``vast_compare``."""
 
     def __call__(
-        self,
-        *,
-        baseline: Workload,
-        candidate: Workload,
-        load: Load,
-        rounds: int = 6,
-        hosts: int = 2,
-        blocks: int = 2,
-        seconds: float = 10.0,
-        minutes: float = 60.0,
+        self, *, baseline: Workload, candidate: Workload, load: Load, **budget: Unpack[Budget]
     ) -> Comparison: ...
 
 
@@ -121,17 +114,7 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
     """The value of the fixture ``vast_compare``."""
     item = request.node
 
-    def compare(
-        *,
-        baseline: Workload,
-        candidate: Workload,
-        load: Load,
-        rounds: int = 6,
-        hosts: int = 2,
-        blocks: int = 2,
-        seconds: float = 10.0,
-        minutes: float = 60.0,
-    ) -> Comparison:
+    def compare(*, baseline: Workload, candidate: Workload, load: Load, **budget: Unpack[Budget]) -> Comparison:
         __tracebackhide__ = True
 
         def begin() -> Bench:
@@ -142,7 +125,7 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
                 raise ConfigurationError(
                     f"load of vast_compare is of type {type(load).__name__}; completions(model=…) and others make one"
                 )
-            plan = ComparisonPlan(rounds, hosts, blocks, seconds, minutes)
+            plan = planned(**budget)
             check_time(plan, load.warmup_s, item.config.stash[SETTINGS].max_lifetime)
             if load.driver:
                 from pytest_vastgpu.measuring import others  # few tests need it
