@@ -26,7 +26,7 @@ from pytest_vastgpu.measuring import gpu
 from pytest_vastgpu.measuring import measurement
 from pytest_vastgpu.measuring import others
 from pytest_vastgpu.measuring import seen
-from pytest_vastgpu.measuring.comparing.plan import LONGEST_S
+from pytest_vastgpu.measuring.load import LONGEST_S
 from pytest_vastgpu.measuring.load import Kind
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement

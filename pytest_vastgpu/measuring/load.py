@@ -22,6 +22,8 @@ from pytest_vastgpu.errors import ConfigurationError
 DRIVERS = ("vllm bench serve", "guidellm", "aiperf")
 """Programs that can make the load instead of ours, if they are on the instance."""
 SLO = ("ttft", "tpot", "e2e")
+LONGEST_S = 3600
+"""Seconds of one measurement at most."""
 MOST_AT_A_TIME = 1024
 """Requests under way in a closed loop: so many threads the driver has."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -81,7 +81,7 @@ def problems(config: pytest.Config) -> list[str]:
 class Saving:
     """Plugin object of the controller, or of the only process: keeps what the tests have measured.
 
-    Only tests that passed count.
+    Only tests that passed count: their setup, their teardown and their subtests, too.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -89,6 +89,8 @@ class Saving:
         self._entries: list[Entry] = []
         self._passed: dict[tuple[str, object], bool] = {}
         """How the call of each test, in each worker, has ended last."""
+        self._failed: set[tuple[str, object]] = set()
+        """Of those, the ones of which something has failed."""
         self._lost = 0
         """Measurements of tests that did not pass."""
         self._expected = False
@@ -99,12 +101,16 @@ class Saving:
         """A phase of a test is over, here or in a worker."""
         test = (report.nodeid, getattr(report, "node", None))
         self._expected = self._expected or report.failed or bool(carried(report, MEASUREMENT))
+        if report.failed:
+            self._failed.add(test)
         if report.when == "call":
             self._passed[test] = report.passed
         if report.when != "teardown":
             return
         texts = carried(report, PROPERTY)
-        if self._passed.pop(test, False):
+        passed = self._passed.pop(test, False) and test not in self._failed
+        self._failed.discard(test)
+        if passed:
             self._entries += [from_json(Entry, json.loads(text)) for text in texts]
         else:
             self._lost += len(texts)

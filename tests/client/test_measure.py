@@ -6,15 +6,12 @@ import base64
 import contextlib
 import itertools
 import json
-import operator
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +24,7 @@ from pytest_vastgpu import completions
 from pytest_vastgpu import http_load
 from pytest_vastgpu import shell
 from pytest_vastgpu.client.calls import Lease
-from pytest_vastgpu.client.measure import COMMAND
 from pytest_vastgpu.client.measure import measure
-from pytest_vastgpu.client.measure import orders_of
-from pytest_vastgpu.client.measure import program
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.errors import LoadNotRun
 from pytest_vastgpu.measuring import gpu
@@ -42,8 +36,6 @@ from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.driven import steady
 from tests.support.factories import make_offer
-from tests.support.looks import is_running
-from tests.support.looks import until
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
@@ -275,26 +267,6 @@ def test_no_number_of_a_request_comes_twice() -> None:
     assert used[:2] == [0, 200]
     assert all(after - before >= 200 for before, after in itertools.pairwise(used))
     assert all(1_000_000 <= first < 9_000_000 for first in begun)
-
-
-@pytest.mark.parametrize("how", ["killed", "alone"])
-def test_what_the_driver_has_started_ends_with_it(how: str, tmp_path: Path) -> None:
-    """It is killed as a command whose time is over, or the connection breaks, and nobody reads what it tells."""
-    load = shell(f"echo $$ > {tmp_path}/pid; exec sleep 600", timeout_s=600.0)
-    orders = {**orders_of(load, 1, {}, 600.0), "gpu_command": f"echo $$ > {tmp_path}/watch; exec sleep 600"}
-    command = ["/bin/sh", "-c", COMMAND]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, start_new_session=True) as run:  # type: ignore[call-overload]
-        run.stdin.write(f"{program()}{json.dumps(orders)}\n".encode())
-        run.stdin.flush()
-        files = [tmp_path / "pid", tmp_path / "watch"]
-        assert until(lambda: all(each.exists() and each.read_text().endswith("\n") for each in files), bool)
-        if how == "killed":
-            os.killpg(run.pid, signal.SIGKILL)
-        else:
-            run.stdout.close()
-        for each in files:
-            assert not until(partial(is_running, int(each.read_text())), operator.not_)
 
 
 def answer_with_two_tokens(request: Asked) -> None:

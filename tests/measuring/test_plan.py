@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
 from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.plan import check_time
+from pytest_vastgpu.measuring.comparing.plan import planned
 
 
 def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:
@@ -30,6 +34,19 @@ def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks
 def test_a_third_host_is_not_to_be_had() -> None:
     with pytest.raises(ConfigurationError, match=r"vast_compare\(hosts=3\): give 2 at most"):
         ComparisonPlan(hosts=3)
+
+
+def test_what_is_asked_for_is_planned_and_the_rest_is_as_always() -> None:
+    asked: Any = {"rounds": 3, "hosts": 1, "blocks": 5, "seconds": 2.5, "minutes": 7}
+    assert asdict(planned(**asked)) == asked
+    assert planned() == ComparisonPlan()
+
+
+def test_a_name_that_there_is_not_is_a_usage_error() -> None:
+    asked: Any = {"round": 3}
+    known = "baseline, candidate and load, and rounds, hosts, blocks, seconds, minutes"
+    with pytest.raises(ConfigurationError, match=rf"^vast_compare\(round=…\): it takes {known}$"):
+        planned(**asked)
 
 
 @pytest.mark.parametrize(("life_s", "limit"), [(180, "--vast-max-lifetime=180"), (9999, "minutes=3")])

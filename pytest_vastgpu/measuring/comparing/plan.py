@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
+from typing import TypedDict
+from typing import Unpack
 
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
+from pytest_vastgpu.measuring.load import LONGEST_S
 
 PAIR = (("A", 1), ("B", 2), ("A", 1), ("B", 1), ("A", 2), ("B", 1))
 """Two blocks: A B B A, and B A A B. What changes steadily on a host meets both sides alike, and so does what only the
@@ -19,9 +22,17 @@ LONE = (("A", 1), ("B", 1), ("B", 1), ("A", 1))
 END_S = 60
 """Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
-LONGEST_S = 3600
-"""Seconds of one measurement at most."""
 _MOST = {"hosts": 2, "seconds": LONGEST_S}
+
+
+class Budget(TypedDict, total=False):
+    """How much ``vast_compare`` measures: see the fields of :class:`ComparisonPlan`, which has the defaults."""
+
+    rounds: int
+    hosts: int
+    blocks: int
+    seconds: float
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,20 @@ class ComparisonPlan:
             f"host, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}all hosts "
             f"together, with the time until they are ready, at most {most_usd:.2f} USD"
         )
+
+
+def planned(**budget: Unpack[Budget]) -> ComparisonPlan:
+    """The plan with what was asked for.
+
+    :raises ConfigurationError: one line: for a value that is none, and for a name that there is not.
+    """
+    known = Budget.__annotations__
+    for name in budget:
+        if name not in known:
+            raise ConfigurationError(
+                f"vast_compare({name:.40}=…): it takes baseline, candidate and load, and {', '.join(known)}"
+            )
+    return ComparisonPlan(**budget)
 
 
 def check_time(plan: ComparisonPlan, warmup_s: float, life_s: float) -> None:

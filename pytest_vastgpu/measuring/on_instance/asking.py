@@ -11,6 +11,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,10 @@ from pytest_vastgpu.measuring.on_instance.answers import readable
 MARK = "VASTGPU_LOAD"
 """An environment variable of all that is started here."""
 _OURS = f"{os.getpid()}-{time.monotonic()}"
+_guard: int | None = None
+"""Tells the process that ends what is left: the number of each session that is begun, and, negative, of one that is
+over: another may have that number next.
+"""
 
 
 class _Stamped(io.RawIOBase):
@@ -134,18 +139,29 @@ class Command:
 
 
 def start(command: list[str], output: Any, **more: Any) -> Any:
-    """Start a command in a group of its own, so that all of it can be ended. See :func:`guarded`, too."""
+    """Start a command in a session of its own, so that all of it can be ended. See :func:`guarded`, too."""
     more["env"] = {**(more.get("env") or os.environ), MARK: _OURS}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **more
     )
+    _tell(process.pid)
+    return process
+
+
+def _tell(session: int) -> None:
+    if _guard is not None:
+        with contextlib.suppress(BrokenPipeError):  # it was killed
+            os.write(_guard, b"%d\n" % session)
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded(directory: str | None = None) -> Iterator[None]:
     """Have a process of its own end all that :func:`start` has started, once this one is through or gone, however it
     went: killed, too. Only while this process has one thread.
+
+    :param directory: It is removed then.
     """
+    global _guard
     reads, writes = os.pipe()
     guard = os.fork()
     if not guard:
@@ -155,32 +171,56 @@ def guarded() -> Iterator[None]:
             nothing = os.open(os.devnull, os.O_RDWR)
             for each in range(3):  # who waits for the end of our output does not wait for this
                 os.dup2(nothing, each)
-            os.read(reads, 1)
-            end_marked()
+            end_all(left(reads))
+            if directory:
+                shutil.rmtree(directory, ignore_errors=True)
         finally:
             os._exit(0)
     os.close(reads)
+    _guard = writes
     try:
         yield
     finally:
+        _guard = None
         os.close(writes)
         with contextlib.suppress(ChildProcessError):  # where ends of children are ignored, the system has taken it
             os.waitpid(guard, 0)
 
 
-def end_marked() -> None:
-    """End every process that :func:`start` has started, and those that they have, in whichever group they are."""
-    mark = f"{MARK}={_OURS}".encode()
+def left(pipe: int) -> set[int]:
+    """The sessions that were not over when the other end of the pipe was closed. See :data:`_guard`."""
+    sessions: set[int] = set()
+    with open(pipe, encoding="ascii") as told:
+        for line in told:
+            session = int(line)
+            if session > 0:
+                sessions.add(session)
+            else:
+                sessions.discard(-session)
+    return sessions
+
+
+def end_all(sessions: set[int]) -> None:
+    """End every process that :func:`start` has started, and those that they have: each keeps our mark in its
+    environment or stays in its session, if not both.
+    """
     for _ in range(100):  # one that hangs in a driver cannot be ended
-        found = False
-        for each in Path("/proc").glob("[0-9]*/environ"):
+        ours = [each for each in Path("/proc").glob("[0-9]*") if _is_ours(each, sessions)]
+        for each in ours:
             with contextlib.suppress(OSError):  # it has ended, or is not ours
-                if mark in each.read_bytes().split(b"\0"):
-                    os.kill(int(each.parent.name), signal.SIGKILL)
-                    found = True
-        if not found:
+                os.kill(int(each.name), signal.SIGKILL)
+        if not ours:
             return
         time.sleep(0.02)
+
+
+def _is_ours(process: Path, sessions: set[int]) -> bool:
+    with contextlib.suppress(OSError):  # it has ended, or is not ours
+        state, _, _, session = process.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
+        if state not in b"ZX" and int(session) in sessions:
+            return True
+        return f"{MARK}={_OURS}".encode() in process.joinpath("environ").read_bytes().split(b"\0")
+    return False
 
 
 def run(command: list[str], output: Any, limit_s: float, **more: Any) -> tuple[int, bool]:
@@ -196,6 +236,10 @@ def run(command: list[str], output: Any, limit_s: float, **more: Any) -> tuple[i
     timer.start()
     code = process.wait()  # with a time limit it would look only twenty times a second
     timer.cancel()
+    try:
+        os.killpg(process.pid, 0)  # what is left of it keeps the number
+    except OSError:
+        _tell(-process.pid)
     return code, killed.is_set()
 
 

@@ -193,13 +193,16 @@ class Beside:
             self._watch.stdout.close()
 
 
-def drive(orders: dict[str, Any]) -> dict[str, Any]:
-    """Make the load, or have another program make it; returns what was seen."""
+def drive(orders: dict[str, Any], directory: str | None = None) -> dict[str, Any]:
+    """Make the load, or have another program make it; returns what was seen.
+
+    :param directory: For the files of another program.
+    """
     warmup_s = 0.0 if orders["kind"] == "program" else orders["warmup_s"]
     begins = time.monotonic() + warmup_s
     beside, found = Beside(orders, begins), {}
     if orders["kind"] == "program":
-        found = program(orders)
+        found = program(orders, directory)
     else:
         load = Load(orders, begins)
         (load.open if orders["rate"] else load.closed)()
@@ -209,14 +212,14 @@ def drive(orders: dict[str, Any]) -> dict[str, Any]:
     return {"lag": beside.lag, "cpu_s": beside.cpu_s, "gpu": beside.gpu, "gpu_at": beside.gpu_at, **found}
 
 
-def program(orders: dict[str, Any]) -> dict[str, Any]:
+def program(orders: dict[str, Any], directory: str | None = None) -> dict[str, Any]:
     """Have another program make the load.
 
     Returns its ``exit_code``, whether it was ``killed`` since its time was over, what it ``said``, the ``results`` that
     it has written, and what clocks told when it was started: ``monotonic`` and ``epoch``, on which its own times are.
     """
     clocks = {"monotonic": time.monotonic(), "epoch": time.time()}
-    with tempfile.TemporaryDirectory() as there:
+    with tempfile.TemporaryDirectory(dir=directory) as there:
         for name, text in orders["files"].items():
             Path(there, name).write_text(text, "utf-8")
         log = Path(there, "log")
@@ -253,12 +256,15 @@ def leave_when_alone() -> None:
 
 
 def main() -> None:
-    """Read the orders, carry them out, print what was seen. Whatever it has started ends with it."""
-    with guarded():
+    """Read the orders, carry them out, print what was seen. Whatever it has started or written ends with it."""
+    orders = json.loads(sys.stdin.readline())
+    # A program's files may hold the server's key.
+    directory = tempfile.mkdtemp(prefix="vastgpu-") if orders["kind"] == "program" else None
+    with guarded(directory):
         threading.Thread(target=leave_when_alone, daemon=True).start()
         gc.disable()  # nothing here is in a circle, and its pauses would be seen as the server's
         sys.setswitchinterval(0.0005)  # a thread whose bytes have come waits at most so long for the others
-        sys.stdout.write("\n" + packed(drive(json.loads(sys.stdin.readline()))) + "\n")
+        sys.stdout.write("\n" + packed(drive(orders, directory)) + "\n")
         sys.stdout.flush()
 
 

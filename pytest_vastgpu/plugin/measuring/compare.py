@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from typing import Protocol
+from typing import Unpack
 
 import pytest
 
@@ -12,8 +13,9 @@ from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.comparing.comparison import Finding
 from pytest_vastgpu.measuring.comparing.comparison import HostRounds
 from pytest_vastgpu.measuring.comparing.comparison import Judged
-from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
+from pytest_vastgpu.measuring.comparing.plan import Budget
 from pytest_vastgpu.measuring.comparing.plan import check_time
+from pytest_vastgpu.measuring.comparing.plan import planned
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases as renting
@@ -31,16 +33,7 @@ class Compare(Protocol):
     """The value of the fixture ``vast_compare``."""
 
     def __call__(
-        self,
-        *,
-        baseline: Workload,
-        candidate: Workload,
-        load: Load,
-        rounds: int = 6,
-        hosts: int = 2,
-        blocks: int = 2,
-        seconds: float = 10.0,
-        minutes: float = 60.0,
+        self, *, baseline: Workload, candidate: Workload, load: Load, **budget: Unpack[Budget]
     ) -> Comparison: ...
 
 
@@ -121,17 +114,7 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
     """The value of the fixture ``vast_compare``."""
     item = request.node
 
-    def compare(
-        *,
-        baseline: Workload,
-        candidate: Workload,
-        load: Load,
-        rounds: int = 6,
-        hosts: int = 2,
-        blocks: int = 2,
-        seconds: float = 10.0,
-        minutes: float = 60.0,
-    ) -> Comparison:
+    def compare(*, baseline: Workload, candidate: Workload, load: Load, **budget: Unpack[Budget]) -> Comparison:
         __tracebackhide__ = True
 
         def begin() -> Bench:
@@ -147,7 +130,7 @@ def comparing(request: pytest.FixtureRequest) -> Compare:
                     f"load of vast_compare has driver={load.driver!r}: its start, and what warms the server for it, "
                     "would take longer than most windows; leave it out here; vast_instance.measure takes it"
                 )
-            plan = ComparisonPlan(rounds, hosts, blocks, seconds, minutes)
+            plan = planned(**budget)
             check_time(plan, load.warmup_s, item.config.stash[SETTINGS].max_lifetime)
             whole = {side: renting.whole(item, workload) for side, workload in sides.items()}
             bench = Bench(item, renting.opened(item.session), whole, load, plan)

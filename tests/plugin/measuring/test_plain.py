@@ -12,9 +12,8 @@ from pytest_vastgpu.measuring.figures import exact
 from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import Workload
-from tests.plugin.measuring.test_baselines import Machines
-from tests.plugin.measuring.test_baselines import Run
-from tests.plugin.measuring.test_baselines import machines  # noqa: F401 - a fixture
+from tests.support.benchmarked import Machines
+from tests.support.benchmarked import Run
 
 HEAD = """
 import pytest
@@ -29,7 +28,7 @@ def vast_workload():
 
 
 @pytest.fixture
-def several(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> Machines:  # noqa: F811 - the fixture
+def several(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> Machines:
     def measured(_run: object, _lease: Lease, load: Load, seconds: float) -> Measurement:
         return Measurement(load, seconds, {"throughput": exact(40.0)})
 
