@@ -304,7 +304,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Fairness:
+class GpuCheck:
     """What the GPU check has found: whether a measurement on this host says something of the code."""
 
     verdict: Verdict | None = None
@@ -318,13 +318,13 @@ class Fairness:
 
     def __str__(self) -> str:
         """``GPU check passed; memory 912 GB/s; 41.3 TFLOPS``."""
-        found = f"GPU check failed: {self.unfair}" if self.verdict else "GPU check passed"
+        found = f"GPU check failed: {self.hardware_problem}" if self.verdict else "GPU check passed"
         memory = f"memory {self.memory_gb_s:.0f} GB/s" if self.memory_gb_s else ""
         speed = f"{self.tflops:.1f} TFLOPS" if self.tflops else ""
         return "; ".join(filter(None, [found, memory, speed, *self.notes]))
 
     @property
-    def unfair(self) -> str:
+    def hardware_problem(self) -> str:
         """Why it failed, in a sentence; empty: it passed."""
         return self.verdict.evidence if self.verdict else ""
 

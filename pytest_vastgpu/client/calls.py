@@ -19,7 +19,7 @@ from typing import cast
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.timeouts import Timeouts
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
@@ -325,7 +325,7 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
-    def fairness(self) -> Fairness:
+    def check_gpus(self) -> GpuCheck:
         """Check the GPUs before something is measured: clocks, throttling, other processes, PCIe lanes, and, where
         PyTorch can run, the speed of memory and of a product of matrices. What speaks against it is kept in its record.
 
@@ -348,8 +348,8 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
-    def was_unfair(self, why: str) -> None:
-        """Report that a measurement has seen the host to be no fair place, so that its record keeps it.
+    def report_hardware_problem(self, why: str) -> None:
+        """Report that a measurement has seen a hardware problem of the host, so that its record keeps it.
 
         :param why: In a sentence.
         """
@@ -481,7 +481,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "fairness", "serve", "logs", "fate"),
+        *("run", "address", "check_gpus", "serve", "logs", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

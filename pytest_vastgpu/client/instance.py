@@ -119,8 +119,8 @@ class VastInstance(InstanceCalls):
         from pytest_vastgpu.client.measure import measure  # few tests need it
 
         measured = measure(self.run, self._lease, load, seconds)
-        if blames and measured.unfair:
-            self.was_unfair(measured.unfair)
+        if blames and measured.hardware_problem:
+            self.report_hardware_problem(measured.hardware_problem)
         if self.on_measured is not None:
             self.on_measured(measured)
         return measured

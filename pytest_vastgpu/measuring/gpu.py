@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.hostcheck.fair import SLOWED
+from pytest_vastgpu.hostcheck.gpu_check import SLOWED
 from pytest_vastgpu.measuring import intervals
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.figures import exact
@@ -42,8 +42,8 @@ LASTS_S = 0.5
 
 REASONS: Mapping[int, str] = {0x4: "it is at its power limit", **SLOWED}
 """Why clocks were below what the load asked for, by NVML's bit. Idle and the owner's settings are no throttling."""
-UNFAIR_SHARE = 0.05
-UNFAIR_SAMPLES = 5
+LEAST_SHARE = 0.05
+LEAST_SAMPLES = 5
 """Of the samples, and so many: a slowdown by hardware also shows for a moment when clocks change."""
 
 
@@ -124,11 +124,11 @@ def seen(lines: Iterable[tuple[float, str]], seconds: float) -> GpusSeen:
     )
 
 
-def unfair(gpus: Iterable[GpuSeen]) -> str:
+def hardware_problem(gpus: Iterable[GpuSeen]) -> str:
     """What held the GPUs back while they were measured, and is a problem of the host, in a sentence; empty: nothing."""
     for gpu in gpus:
         for reason, share in gpu.throttled.items():
-            if reason in SLOWED.values() and share >= UNFAIR_SHARE and share * gpu.samples >= UNFAIR_SAMPLES - 0.5:
+            if reason in SLOWED.values() and share >= LEAST_SHARE and share * gpu.samples >= LEAST_SAMPLES - 0.5:
                 return f"GPU {gpu.index} was slowed down in {share:.0%} of the samples: {reason}"
     return ""
 

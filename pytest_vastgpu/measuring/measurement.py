@@ -87,9 +87,9 @@ class Measurement:
         return [f"no {', '.join(names)}: {why}" for why, names in named.items()]
 
     @property
-    def unfair(self) -> str:
+    def hardware_problem(self) -> str:
         """What held the GPUs back meanwhile, and is a problem of the host, in a sentence; empty: nothing."""
-        return gpus.unfair(self.gpus)
+        return gpus.hardware_problem(self.gpus)
 
 
 def absent(metric: str) -> str:
@@ -115,7 +115,7 @@ def of(
     :param seen: All requests, those of the warm-up, too; :func:`pytest_vastgpu.measuring.seen.check` admits them.
     :param gpu: The lines of the GPUs' watch, each with its moment: seconds since the measured ones began.
     :param usd_h: The instance's price; 0: nothing is said of money.
-    :param notes: What must be known beside to read the numbers.
+    :param notes: What must be known to read the numbers.
     :param driver_busy: See :attr:`Measurement.driver_busy`.
     """
     every = list(seen)

@@ -149,7 +149,7 @@ def _short(found: Measurement, metric: str) -> str:
 def notes(record: Measured) -> list[str]:
     """What must be known to read the numbers, in sentences."""
     found = record.measurement
-    hardware = [f"hardware: {found.unfair}"] if found.unfair else []
+    hardware = [f"hardware: {found.hardware_problem}"] if found.hardware_problem else []
     return [*hardware, *found.notes, *record.notes]
 
 

@@ -16,20 +16,20 @@ def test_it(vast_instance):
     vast_instance.run("echo 50 > ~/.gpu-load")
     seen = vast_instance.measure(http_load("/", method="GET", warmup_s=1), seconds=3)
     print(seen)
-    print("unfair:", seen.unfair)
+    print("hardware_problem:", seen.hardware_problem)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("faults", "unfair"),
+    ("faults", "hardware_problem"),
     [
         ((), ""),
         (({"name": "throttled"},), "GPU 0 was slowed down in 100% of the samples: its hardware is too hot"),
     ],
 )
 def test_the_gpus_are_watched_while_an_instance_is_measured(
-    pytester: pytest.Pytester, rent_from: RentFrom, faults: tuple[dict[str, str], ...], unfair: str
+    pytester: pytest.Pytester, rent_from: RentFrom, faults: tuple[dict[str, str], ...], hardware_problem: str
 ) -> None:
     rent_from(fleet(*faults))
     pytester.makepyfile(WORKLOAD + TEST)
@@ -43,6 +43,6 @@ def test_the_gpus_are_watched_while_an_instance_is_measured(
             "energy * J",
             "gpu_clock * MHz",
             "gpu_throttled * %*",
-            f"unfair: {unfair}",
+            f"hardware_problem: {hardware_problem}",
         ]
     )

@@ -242,7 +242,7 @@ def test_the_gpus_are_watched_and_what_they_and_tokens_cost_is_told() -> None:
     assert measured["energy_per_token"].value == pytest.approx(100 / 80, rel=0.01)
     price = make_offer().price_usd_h / 3600 / 80 * 1e6
     assert measured["usd_per_million_tokens"].value == pytest.approx(price, rel=0.01)
-    assert "its hardware is too hot" in measured.unfair
+    assert "its hardware is too hot" in measured.hardware_problem
 
 
 def test_no_number_of_a_request_comes_twice() -> None:

@@ -112,7 +112,9 @@ def test_where_a_slowdown_may_not_show_nothing_is_noise() -> None:
     hidden = one(replace(host(0.0), hides="the driver was busy"))
     assert (hidden.finding, hidden.why) == (Finding.INCONCLUSIVE, "machine 1: the driver was busy")
     assert would_settle([hidden]) == (0, 0), "more rounds do not"
-    assert one(host(0.0), replace(host(0.0, machine=2), hides="busy", unfair="too hot")).finding is Finding.NOISE
+    assert (
+        one(host(0.0), replace(host(0.0, machine=2), hides="busy", hardware_problem="too hot")).finding is Finding.NOISE
+    )
     both = one(replace(host(0.06), hides="busy"), host(0.05, machine=2))
     assert both.finding is Finding.REGRESSION
 
@@ -122,8 +124,8 @@ def test_a_second_instance_on_one_machine_is_called_no_machine() -> None:
     judged = one(host(0.06), again)
     assert judged.why == "6.0 % worse on machine 1 and 6.0 % worse on machine 1 once more"
     assert judged.places == {1: "machine 1", 4711: "machine 1 once more"}
-    unfair = one(HostRounds(4711, (), "it is too hot", "machine 1 once more"))
-    assert unfair.why == "machine 1 once more: it is too hot"
+    hardware_problem = one(HostRounds(4711, (), "it is too hot", "machine 1 once more"))
+    assert hardware_problem.why == "machine 1 once more: it is too hot"
 
 
 def test_what_is_judged_is_printed_in_few_digits() -> None:

@@ -80,7 +80,7 @@ def test_what_was_before_and_after_does_not_count() -> None:
     seen = gpu.seen(lines, 10)
     assert seen.figures["gpu_memory_peak"].value == 1000
     assert seen.figures["gpu_power"].value == 100
-    assert not gpu.unfair(seen.gpus)
+    assert not gpu.hardware_problem(seen.gpus)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_no_sample_shows_may_still_have_been() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "unfair"),
+    ("mask", "hardware_problem"),
     [
         ("0x0000000000000000", ""),
         ("0x0000000000000001", ""),  # idle
@@ -143,18 +143,18 @@ def test_what_no_sample_shows_may_still_have_been() -> None:
         ("0x0000000000000080", "the machine's power supply asks for less power"),
     ],
 )
-def test_heat_and_power_brakes_are_hardware_problems_and_a_power_cap_is_none(mask: str, unfair: str) -> None:
-    told = gpu.unfair(gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}"), 10).gpus)
-    assert told == (f"GPU 0 was slowed down in 100% of the samples: {unfair}" if unfair else "")
+def test_heat_and_power_brakes_are_hardware_problems_and_a_power_cap_is_none(mask: str, hardware_problem: str) -> None:
+    told = gpu.hardware_problem(gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}"), 10).gpus)
+    assert told == (f"GPU 0 was slowed down in 100% of the samples: {hardware_problem}" if hardware_problem else "")
 
 
 def test_a_moment_of_slowdown_is_no_hardware_problem() -> None:
     lines = [*watch("0, 1000, 40, 100, 1500, 0x0"), (5.0, "0, 1000, 40, 100, 1500, 0x8")]
-    assert not gpu.unfair(gpu.seen(lines, 10).gpus)
+    assert not gpu.hardware_problem(gpu.seen(lines, 10).gpus)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "hot", "unfair"),
+    ("seconds", "hot", "hardware_problem"),
     [
         (2, 1, ""),  # a tenth of the samples
         (10, 4, ""),
@@ -162,19 +162,21 @@ def test_a_moment_of_slowdown_is_no_hardware_problem() -> None:
         (60, 14, ""),  # less than a twentieth
     ],
 )
-def test_few_samples_are_no_hardware_problem_however_large_their_share(seconds: float, hot: int, unfair: str) -> None:
+def test_few_samples_are_no_hardware_problem_however_large_their_share(
+    seconds: float, hot: int, hardware_problem: str
+) -> None:
     cool = watch("0, 1000, 40, 100, 1500, 0x0", seconds=seconds)
     lines = [(at, line.replace("0x0", "0x40") if number < hot else line) for number, (at, line) in enumerate(cool)]
-    told = gpu.unfair(gpu.seen(lines, seconds).gpus)
-    assert unfair in told
-    assert bool(told) is bool(unfair)
+    told = gpu.hardware_problem(gpu.seen(lines, seconds).gpus)
+    assert hardware_problem in told
+    assert bool(told) is bool(hardware_problem)
 
 
 def test_several_measurements_of_a_host_count_together() -> None:
     hot, cool = (gpu.seen(watch(f"0, 1000, 40, 100, 1500, {mask}", seconds=2), 2).gpus for mask in ("0x40", "0x0"))
     (seen,) = gpu.together([hot, cool, cool, cool])
     assert (seen.samples, seen.throttled) == (40, {"its hardware is too hot": 0.25})
-    assert gpu.unfair(gpu.together([hot, *[cool] * 20])) == ""
+    assert gpu.hardware_problem(gpu.together([hot, *[cool] * 20])) == ""
     assert gpu.together([[], []]) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.client.calls import Lease
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.measurements import MEASUREMENT
@@ -44,7 +44,7 @@ class Machines(Notes):
     """Gives instances on the machine that a test names."""
 
     machine = 42
-    found = Fairness()
+    found = GpuCheck()
 
     def acquire(self, test: str, workload: Workload, exclusive: bool) -> Lease:
         lease = super().acquire(test, workload, exclusive)
@@ -54,7 +54,7 @@ class Machines(Notes):
         self._note("alone", test)
         return self.acquire(test, workload, exclusive=False)
 
-    def fairness(self, label: str) -> Fairness:
+    def check_gpus(self, label: str) -> GpuCheck:
         return self.found
 
 

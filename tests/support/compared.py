@@ -15,7 +15,7 @@ from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.hostcheck.fair import SLOWED
+from pytest_vastgpu.hostcheck.gpu_check import SLOWED
 from pytest_vastgpu.measuring.figures import Figure
 from pytest_vastgpu.measuring.gpu import GpuSeen
 from pytest_vastgpu.measuring.load import Load
@@ -23,7 +23,7 @@ from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.measuring.seen import BUSY_SHARE
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from tests.support.factories import make_offer
@@ -36,7 +36,7 @@ A, B = command("baseline", gpus=0), command("candidate", gpus=0)
 LOAD = http_load("/", warmup_s=1)
 """
 """Begins the tests of a run: two sides and a load."""
-NARROW = Fairness(Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes"))
+NARROW = GpuCheck(Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes"))
 
 
 def failed(reason: str, failure_class: FailureClass) -> ProvisioningFailed:
@@ -70,7 +70,7 @@ class HostsInMemory:
     machines: Sequence[int] = (1, 2, 3)
     errors: Callable[[str], int] = lambda _side: 0
     """Requests of a window that fail, of 100."""
-    looks: dict[int, Fairness] = field(default_factory=dict)
+    looks: dict[int, GpuCheck] = field(default_factory=dict)
     """What is seen of machines before anything is measured there."""
     missing: Callable[[int], Mapping[str, str]] = lambda _window: {}
     """Numbers that a window does not have, with the reason."""
@@ -123,10 +123,10 @@ class HostsInMemory:
             driver_busy=busy > BUSY_SHARE,
         )
 
-    def fairness(self, label: str) -> Fairness:
-        return self.looks.get(int(label.split()[0]), Fairness())
+    def check_gpus(self, label: str) -> GpuCheck:
+        return self.looks.get(int(label.split()[0]), GpuCheck())
 
-    def was_unfair(self, label: str, why: str) -> None:
+    def report_hardware_problem(self, label: str, why: str) -> None:
         self.blamed.append(why)
 
     def acquire_another(self, test: str, workload: Workload, other_than: list[int]) -> Lease:

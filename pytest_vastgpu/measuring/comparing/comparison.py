@@ -73,7 +73,7 @@ class HostRounds:
 
     machine_id: int
     rounds: Sequence[Round]
-    unfair: str = ""
+    hardware_problem: str = ""
     """Why what this host measures does not count, in a sentence; empty: it does."""
     name: str = ""
     """What is shown in place of its number, where that is none of a machine: a second instance on one."""
@@ -147,7 +147,7 @@ def judge(
     """
     ratios = {metric: _ratios(hosts, metric, better.get(metric, -1) > 0) for metric in gates}
     places = {host.machine_id: host.place for host in hosts}
-    hides = "; ".join(f"{host.place}: {host.hides}" for host in hosts if host.hides and not host.unfair)
+    hides = "; ".join(f"{host.place}: {host.hides}" for host in hosts if host.hides and not host.hardware_problem)
     tested = [
         _Tested(metric, gates[metric], each, places, rules, hides) for metric, each in ratios.items() if each.hosts
     ]
@@ -175,7 +175,7 @@ def would_settle(judged: Sequence[Judged]) -> tuple[int, int]:
 def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> Ratios:
     rounds: dict[int, list[tuple[float, float]]] = {}
     for host in hosts:
-        if not host.unfair:
+        if not host.hardware_problem:
             sides = (
                 (each.baseline.get(metric, math.nan), each.candidate.get(metric, math.nan)) for each in host.rounds
             )
@@ -185,15 +185,15 @@ def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> R
 
 def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
     """The finding where no host that counts has two rounds with a value."""
-    unfair = [f"{host.place}: {host.unfair}" for host in hosts if host.unfair]
-    hardware = len(unfair) == len(hosts) > 0
+    hardware_problem = [f"{host.place}: {host.hardware_problem}" for host in hosts if host.hardware_problem]
+    hardware = len(hardware_problem) == len(hosts) > 0
     return Judged(
         metric,
         gate,
         Finding.HARDWARE if hardware else Finding.INCONCLUSIVE,
         *(math.nan, math.nan, math.nan, math.nan, math.nan),
         why="; ".join(
-            [*unfair, *([] if hardware else [lacks or "fewer than 2 rounds say nothing of how they differ"])]
+            [*hardware_problem, *([] if hardware else [lacks or "fewer than 2 rounds say nothing of how they differ"])]
         ),
         settles_rounds=max([2, *(len(host.rounds) for host in hosts)]),
         settles_hosts=2,

@@ -79,7 +79,7 @@ class ComparisonPlan:
         """Seconds of load on one host."""
         return self.rounds * len(self.windows) * (self.seconds + warmup_s)
 
-    def told(self, warmup_s: float, limit_s: float, usd_h: float, most_usd: float) -> str:
+    def announcement(self, warmup_s: float, limit_s: float, usd_h: float, most_usd: float) -> str:
         """What a comparison will take, in a sentence.
 
         A host is rented with the baseline's server, which is not measured: what it finds on the host is another thing

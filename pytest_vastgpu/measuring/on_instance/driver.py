@@ -54,7 +54,7 @@ LONGEST_PAUSE_S = 1.0
 """After errors in a row: a server that is gone refuses thousands of requests a second. One alone costs nothing."""
 GRACE_S = 0.1
 """After the end an open loop still sends what was due before: so late any thread may be woken."""
-BEAT_S = 0.02
+LAG_SAMPLE_S = 0.02
 
 
 class Load:
@@ -152,8 +152,8 @@ def arrivals(orders: dict[str, Any]) -> list[float]:
         times.append(due)
 
 
-class Beside:
-    """What runs beside the load: the heart that tells how late things are seen here, and the GPU's watch."""
+class Monitor:
+    """Watches what the load runs on: how late this program itself is, and the GPUs."""
 
     def __init__(self, orders: dict[str, Any], begins: float) -> None:
         self._begins, self._ends = begins, begins + orders["seconds"]
@@ -163,17 +163,17 @@ class Beside:
         self.gpu: list[str] = []
         self.gpu_at: list[float] = []
         self._watch: Any = None
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._measure_lag, daemon=True).start()
         if orders.get("gpu_command"):
             self._watch = start(["/bin/sh", "-c", orders["gpu_command"]], subprocess.PIPE)
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
 
-    def _beat(self) -> None:
+    def _measure_lag(self) -> None:
         begun: float | None = None
         while not self._over.is_set() and time.monotonic() < self._ends:
-            due = time.monotonic() + BEAT_S
-            time.sleep(BEAT_S)
+            due = time.monotonic() + LAG_SAMPLE_S
+            time.sleep(LAG_SAMPLE_S)
             if due >= self._begins:
                 begun = time.process_time() if begun is None else begun
                 self.cpu_s = time.process_time() - begun
@@ -200,7 +200,7 @@ def drive(orders: dict[str, Any], directory: str | None = None) -> dict[str, Any
     """
     warmup_s = 0.0 if orders["kind"] == "program" else orders["warmup_s"]
     begins = time.monotonic() + warmup_s
-    beside, found = Beside(orders, begins), {}
+    monitor, found = Monitor(orders, begins), {}
     if orders["kind"] == "program":
         found = program(orders, directory)
     else:
@@ -208,8 +208,8 @@ def drive(orders: dict[str, Any], directory: str | None = None) -> dict[str, Any
         (load.open if orders["rate"] else load.closed)()
         load.close()
         found = {"seen": load.seen, "details": load.details}
-    beside.end()
-    return {"lag": beside.lag, "cpu_s": beside.cpu_s, "gpu": beside.gpu, "gpu_at": beside.gpu_at, **found}
+    monitor.end()
+    return {"lag": monitor.lag, "cpu_s": monitor.cpu_s, "gpu": monitor.gpu, "gpu_at": monitor.gpu_at, **found}
 
 
 def program(orders: dict[str, Any], directory: str | None = None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from pytest_vastgpu.reporting.measurements import compared_lines
 from pytest_vastgpu.servers.files import entries
 
 SPARE_HOSTS = 1
-"""So many hosts more are rented where one is lost, or is no fair place."""
+"""So many hosts more are rented where one is lost, or has a hardware problem."""
 
 
 class Bench:
@@ -62,7 +62,7 @@ class Bench:
         self.item = item
         self.measured: list[HostMeasured] = []
         self.usd = 0.0
-        self._said: list[str] = []
+        self._notes: list[str] = []
         self._leases = leases
         self._sides = sides
         self._load = load
@@ -94,17 +94,17 @@ class Bench:
                 "differs by arguments, env=, files= or setup="
             )
         most_s = limit_s(self._plan, self._settings.max_lifetime)
-        told = self._plan.told(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
+        announcement = self._plan.announcement(self._load.warmup_s, most_s, self._settings.max_price, self._most_usd)
         transfers = any(each.image_gb + each.model_gb for each in self._sides.values())
         if transfers and self._most_usd < self._settings.budget:  # which has room for the transfers, too
-            told += ", and what the transfer of image and models costs"
+            announcement += ", and what the transfer of image and models costs"
         here = "; on the local market a second host is this same machine" if self._is_local else ""
         workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
         if self._is_local and workers != "1":
             shared = f"{workers} workers share this machine's CPU, and what they do meanwhile is in the numbers"
             here += f"; {shared}: compare with -n 0"
-            self._said.append(shared)
-        self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {told}{here}")
+            self._notes.append(shared)
+        self._leases.tell(f"comparing {self._names['A']} (A) with {self._names['B']} (B): {announcement}{here}")
         self._measure()
 
     def judge(self, gates: Mapping[str, float]) -> list[Judged]:
@@ -125,22 +125,22 @@ class Bench:
                 if not _is_not_had(failed) and not isinstance(failed, TooFewRounds):
                     raise
                 self._give_back()
-                self._said.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
+                self._notes.append(f"no second host has confirmed it: {str(failed).splitlines()[0]}")
             judged = self._judged()
         return [each for each in judged if each.metric in gates]
 
     @property
     def notes(self) -> Sequence[str]:
         """What one must know to read it, in sentences."""
-        notes = list(self._said)
+        notes = list(self._notes)
         for each in self.measured:
             place = each.host.place
             notes += [f"{place}: {note}" for note in (*each.notes, *each.left_out)]
             notes += [each.stopped] if each.stopped else []
-            notes += [f"{place} does not count: {each.unfair}"] if each.unfair else []
+            notes += [f"{place} does not count: {each.hardware_problem}"] if each.hardware_problem else []
         return notes
 
-    def told(self, judged: Sequence[Judged] | None = None) -> str:
+    def described(self, judged: Sequence[Judged] | None = None) -> str:
         """All of it in lines, for people.
 
         :param judged: None: all that was gated so far.
@@ -148,7 +148,7 @@ class Bench:
         judged = self._judged() if judged is None else judged
         lines = [line for line, _ in compared_lines(self.item.name, self.record(judged))]
         if not judged:  # no table
-            known = ", ".join(sorted(self._better)) or "none, as no host was a fair place"
+            known = ", ".join(sorted(self._better)) or "none, as each host had a hardware problem"
             lines[2:3] = [f"nothing is gated so far; assert_no_regression takes one or more of {known}"]
         return "\n".join(lines)
 
@@ -172,7 +172,7 @@ class Bench:
     def _settles(self, judged: Sequence[Judged]) -> list[str]:
         """What would settle what is open: rounds, hosts, time and money."""
         rounds, hosts = would_settle(judged)
-        if not hosts or not self._fair:
+        if not hosts or not self._usable:
             return []
         if not rounds:
             return ["more rounds do not settle it: have windows of more seconds, or a load that varies less"]
@@ -197,8 +197,8 @@ class Bench:
         return {name: why for each in self.measured for name, why in each.missing.items()}
 
     @property
-    def _fair(self) -> list[HostMeasured]:
-        return [each for each in self.measured if not each.unfair]
+    def _usable(self) -> list[HostMeasured]:
+        return [each for each in self.measured if not each.hardware_problem]
 
     @property
     def _most_usd(self) -> float:
@@ -211,7 +211,7 @@ class Bench:
         return bool(self._settings.backend == "local")
 
     def _measure(self) -> None:
-        """Measure on one more host; on another one where that is lost, or is no fair place.
+        """Measure on one more host; on another one where that is lost, or has a hardware problem.
 
         What fails otherwise is the test's failure: the host goes back with the test, which shows its log or keeps it.
 
@@ -229,7 +229,7 @@ class Bench:
                 first = str(none).splitlines()[0]
                 if lost:
                     raise HostsLost(f"{why}; no other host could be rented: {first}") from none
-                self._said.append(f"no other host could be rented: {first}")
+                self._notes.append(f"no other host could be rented: {first}")
                 return
             machine = instance.offer.machine_id
             found = self._host(instance)
@@ -246,10 +246,11 @@ class Bench:
                         raise MeasurementFailed(fault) from end
                     raise HostsLost(str(end)) from end
                 why = str(end).splitlines()[0]
-                self._said.append(f"what machine {machine} measured does not count: {why}")
+                self._notes.append(f"what machine {machine} measured does not count: {why}")
             else:
                 self.measured.append(found)
-                why = f"machine {machine} is no fair place: {found.unfair}" if found.unfair else ""
+                problem = found.hardware_problem
+                why = f"machine {machine} has a hardware problem: {problem}" if problem else ""
             if not why or not self._spare:
                 self._give_back(drops=False)
                 return
@@ -274,8 +275,8 @@ class Bench:
         machine = instance.offer.machine_id
         if all(machine != each.machine_id for each in self.measured):
             return HostMeasured(machine)
-        which = "second host" if self._fair else "host in place of the first"
-        self._said.append(f"the {which}, instance {instance.id}, is the same machine {machine} once more")
+        which = "second host" if self._usable else "host in place of the first"
+        self._notes.append(f"the {which}, instance {instance.id}, is the same machine {machine} once more")
         return HostMeasured(instance.id, f"machine {machine} once more")
 
     def _rent(self) -> VastInstance:

@@ -90,13 +90,13 @@ class Benchmark:
         finally:
             self._instance.on_measured = reported
         self._seen.append(which)
-        self._keep(measurement, name, hardware or measurement.unfair)
+        self._keep(measurement, name, hardware or measurement.hardware_problem)
         return measurement
 
     def _hardware(self) -> str:
         checks = self._item.config.stash.setdefault(_gpu_checks, {})
         if self._instance.id not in checks:
-            checks[self._instance.id] = self._instance.fairness().unfair
+            checks[self._instance.id] = self._instance.check_gpus().hardware_problem
         return checks[self._instance.id]
 
     def _keep(self, measurement: Measurement, name: str, hardware: str) -> None:

@@ -67,7 +67,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """What was compared, what each metric shows that was gated so far, and what one must know to read it."""
-        return self._bench.told()
+        return self._bench.described()
 
     def judge(self, **gates: float) -> list[Judged]:
         """What each gated metric shows; measures on a second host where a slowdown is suspected.
@@ -92,7 +92,7 @@ class Comparison:
         item = self._bench.item
         keep(item, self._bench.record(judged))
         headline = ", ".join(f"{each.metric}: {each.finding.value}" for each in judged)
-        text = f"{headline}\n{self._bench.told(judged)}"
+        text = f"{headline}\n{self._bench.described(judged)}"
         found = {each.finding for each in judged}
         unsettled = bool(found & {Finding.INCONCLUSIVE, Finding.HARDWARE})
         if Finding.REGRESSION in found or (unsettled and item.config.stash[SETTINGS].benchmark_strict):

@@ -32,8 +32,8 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 NAMES = {"A": "baseline", "B": "candidate"}
-UNFAIR_ROUNDS = 3
-"""One in so many rounds, or more, that do not count make a host no fair place."""
+THROTTLED_ROUNDS = 3
+"""One in so many rounds, or more, that do not count are a hardware problem of the host."""
 _monotonic = time.monotonic  # bound now: a test may replace it later
 
 
@@ -68,7 +68,7 @@ class HostMeasured:
     name: str = ""
     """These two are as in :class:`HostRounds`."""
     rounds: list[Round] = field(default_factory=list)
-    unfair: str = ""
+    hardware_problem: str = ""
     """See :class:`HostRounds`."""
     round_s: float = 0.0
     """Seconds of the longest round."""
@@ -106,7 +106,7 @@ class HostMeasured:
             f"the load's driver was busy in most windows of the {' and of the '.join(busy)}, so it may be what was "
             "measured: have the load ask for less at a time"
         )
-        return HostRounds(self.machine_id, tuple(self.rounds), self.unfair, self.name, hides if busy else "")
+        return HostRounds(self.machine_id, tuple(self.rounds), self.hardware_problem, self.name, hides if busy else "")
 
 
 def measure_host(
@@ -120,7 +120,7 @@ def measure_host(
     now: Callable[[], float] = _monotonic,
 ) -> None:
     """Measure rounds of both sides on a host, until there are enough of them, or the time is over, or it is seen to be
-    no fair place.
+    has a hardware problem.
 
     :param found: Takes what is found.
     :param sides: The workloads of ``A``, the baseline, and ``B``, the candidate.
@@ -130,9 +130,9 @@ def measure_host(
     :raises MeasurementFailed: if a side cannot be measured.
     :raises TooFewRounds: if the time is over before two rounds are.
     """
-    seen = instance.fairness()
-    found.unfair, found.notes = seen.unfair, list(seen.notes)
-    if found.unfair:  # what it would measure says nothing, and costs the same
+    seen = instance.check_gpus()
+    found.hardware_problem, found.notes = seen.hardware_problem, list(seen.notes)
+    if found.hardware_problem:  # what it would measure says nothing, and costs the same
         return
     rounds = _Rounds(instance, found, sides, load, plan, now, now() + limit_s)
     begun = now()
@@ -146,7 +146,7 @@ def measure_host(
             over = ""
             found.round_s = max(found.round_s, now() - began)
         found.seconds = now() - begun
-        if found.unfair:
+        if found.hardware_problem:
             return
         left = plan.rounds - number
         if not over:
@@ -160,7 +160,7 @@ def measure_host(
             found.stopped = f"stopped after {number - 1} of {plan.rounds} rounds: {over}, and {limit}"
             break
     if len(found.rounds) < 2 and found.left_out:
-        found.unfair = found.left_out[-1]
+        found.hardware_problem = found.left_out[-1]
     elif len(found.rounds) < 2:
         raise TooFewRounds(f"the comparison {found.stopped}; two rounds are the least that says anything")
 
@@ -222,10 +222,10 @@ class _Rounds:
             if len(slowed) == 1:
                 why += f", and only while the {next(iter(slowed))} ran"
             found.left_out.append(f"round {number} does not count: {why}")
-            if len(found.left_out) * UNFAIR_ROUNDS >= self._plan.rounds and number > 1:
-                found.unfair = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
+            if len(found.left_out) * THROTTLED_ROUNDS >= self._plan.rounds and number > 1:
+                found.hardware_problem = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
                 if len(slowed) > 1:  # or a side may be what heats it
-                    self._instance.was_unfair(found.unfair)
+                    self._instance.report_hardware_problem(found.hardware_problem)
             return
         baseline, candidate = ([values_of(each) for each in windows[side]] for side in NAMES)
         found.rounds.append(round_of(baseline, candidate))
@@ -311,7 +311,9 @@ def _is_the_sides(failed: ProvisioningFailed) -> bool:
 
 def _slowed(windows: Mapping[str, Sequence[Measurement]]) -> Mapping[str, str]:
     """Why a round does not count, in a sentence for each side while which the host was slowed down; empty: it does."""
-    sides = {NAMES[side]: gpu.unfair(gpu.together(each.gpus for each in found)) for side, found in windows.items()}
+    sides = {
+        NAMES[side]: gpu.hardware_problem(gpu.together(each.gpus for each in found)) for side, found in windows.items()
+    }
     return {name: why for name, why in sides.items() if why}
 
 
@@ -346,11 +348,11 @@ def _check_work(found: HostMeasured, looks: int) -> None:
     asked = {side: found.failed[side] + found.answered[side] for side in NAMES}
     if same_share(list(found.failed.values()), list(asked.values()), looks):
         return
-    told = [
+    rates = [
         f"{name} {found.failed[side]:.0f} of {asked[side]:.0f} ({found.failed[side] / asked[side]:.1%})"
         for side, name in NAMES.items()
     ]
     raise MeasurementFailed(
-        f"not as many requests fail on both sides ({', '.join(told)}), so they do not do the same work, and no number "
+        f"not as many requests fail on both sides ({', '.join(rates)}), so they do not do the same work, and no number "
         "compares them: see what the server says to these requests, or ask for less"
     )

@@ -11,9 +11,9 @@ from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.hostcheck import fair
+from pytest_vastgpu.hostcheck import gpu_check
 from pytest_vastgpu.model import Attempt
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import State
@@ -71,26 +71,26 @@ class InstanceAccess:
         except ValueError as error:
             raise ConfigurationError(f"{error}: {command!r:.200}") from error
 
-    def fairness(self, label: str) -> Fairness:
-        """See :meth:`Leases.fairness`."""
+    def check_gpus(self, label: str) -> GpuCheck:
+        """See :meth:`Leases.check_gpus`."""
         rental = self._registry[label]
         if not rental.workload.gpus:
-            return fair.judge(rental.offer, rental.workload, "")
-        seen = self.run(label, fair.SCRIPT, fair.TIMEOUT_S)
+            return gpu_check.judge(rental.offer, rental.workload, "")
+        seen = self.run(label, gpu_check.SCRIPT, gpu_check.TIMEOUT_S)
         if not seen.ok:
-            return Fairness(notes=(f"the host was not looked at: {seen.stderr.strip() or seen.failure.value}",))
-        found = fair.judge(rental.offer, rental.workload, seen.stdout)
+            return GpuCheck(notes=(f"the host was not looked at: {seen.stderr.strip() or seen.failure.value}",))
+        found = gpu_check.judge(rental.offer, rental.workload, seen.stdout)
         if found.verdict is not None:
-            self._unfair(rental, found.verdict)
+            self._record_problem(rental, found.verdict)
         return found
 
-    def was_unfair(self, label: str, why: str) -> None:
-        """See :meth:`Leases.was_unfair`."""
-        self._unfair(self._registry[label], fair.unfair("gpu_throttled", why))
+    def report_hardware_problem(self, label: str, why: str) -> None:
+        """See :meth:`Leases.report_hardware_problem`."""
+        self._record_problem(self._registry[label], gpu_check.problem("gpu_throttled", why))
 
-    def _unfair(self, rental: Rental, verdict: Verdict) -> None:
+    def _record_problem(self, rental: Rental, verdict: Verdict) -> None:
         """Keep in the machine's record what speaks against it: once for an instance, whatever is said of it again."""
-        rental.tell(f"no fair place to measure: {verdict.evidence}")
+        rental.tell(f"hardware problem: {verdict.evidence}")
         self._record(rental.attempt(verdict), rental.workload)
 
     def converse(

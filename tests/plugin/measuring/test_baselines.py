@@ -9,7 +9,7 @@ import pytest
 from pytest_vastgpu.measuring.baselines.files import document
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.plugin.measuring import benchmark
 from tests.measuring.test_baseline_files import COMMIT
@@ -95,9 +95,9 @@ def test_where_the_gpu_check_fails_nothing_is_compared_and_nothing_kept(
     Run(pytester, "--vast-baseline=save:main")
     speed(monkeypatch, 1)
     if when == "before":
-        machines.found = Fairness(Verdict(FailureClass.INFRA_FATAL, "too_hot", HOT))
+        machines.found = GpuCheck(Verdict(FailureClass.INFRA_FATAL, "too_hot", HOT))
     else:
-        monkeypatch.setattr(Measurement, "unfair", HOT)
+        monkeypatch.setattr(Measurement, "hardware_problem", HOT)
     run = Run(pytester, "--vast-baseline=compare:main,save:main")
     assert run.notes == [f"hardware: {HOT}; so it is not compared and not kept as a baseline"]
     assert len(list(KEPT.iterdir())) == 1

@@ -25,7 +25,7 @@ from pytest_vastgpu.errors import NoRoom
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
@@ -557,7 +557,7 @@ def test_the_gates_of_several_calls_are_judged_together(run: Callable[..., Any],
 
 
 def test_what_could_not_be_looked_at_on_a_host_is_said(run: Callable[..., Any], hosts: HostsInMemory) -> None:
-    hosts.looks[1] = Fairness(notes=("the GPU's speed was not measured: there is no PyTorch",))
+    hosts.looks[1] = GpuCheck(notes=("the GPU's speed was not measured: there is no PyTorch",))
     test = f"{COMPARES}    print(result.notes)\n"
     assert "machine 1: the GPU's speed was not measured: there is no PyTorch" in text_of(run("-s", test=test))
 
@@ -655,16 +655,18 @@ def test_what_was_found_is_kept_for_the_report_also_of_a_test_that_fails(
     assert (kept["baseline"], kept["candidate"], kept["usd"]) == ("command 'baseline'", "command 'candidate'", 0.5)
 
 
-def test_a_host_that_is_no_fair_place_measures_nothing_and_another_is_rented(
+def test_a_host_that_fails_the_gpu_check_measures_nothing_and_another_is_rented(
     run: Callable[..., Any], hosts: HostsInMemory
 ) -> None:
     hosts.looks[1] = NARROW
     run().assert_outcomes(passed=1, warnings=0)
     assert hosts.calls[:4] == ["rent 1", "give back 1", "rent 2", "baseline"]
-    assert "another host is needed: machine 1 is no fair place: GPU 0 has 4 of 16 PCIe lanes" in hosts.told
+    assert "another host is needed: machine 1 has a hardware problem: GPU 0 has 4 of 16 PCIe lanes" in hosts.told
 
 
-def test_where_no_host_is_a_fair_place_the_finding_is_hardware(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+def test_where_no_host_passes_the_gpu_check_the_finding_is_hardware(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
     hosts.looks |= {1: NARROW, 2: NARROW}
     result = run("-s", test=TOLD)
     result.assert_outcomes(passed=1, warnings=1)
@@ -726,7 +728,7 @@ def test_a_second_host_that_cannot_be_had_leaves_a_suspicion(
 
 
 @pytest.mark.parametrize("error", NOT_HAD)
-def test_an_unfair_host_that_none_can_replace_is_hardware(
+def test_a_host_with_a_hardware_problem_that_none_can_replace_is_hardware(
     run: Callable[..., Any], hosts: HostsInMemory, monkeypatch: pytest.MonkeyPatch, error: VastGpuError
 ) -> None:
     hosts.looks[1] = NARROW

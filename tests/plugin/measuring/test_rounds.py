@@ -20,7 +20,7 @@ from pytest_vastgpu.measuring.load import Load
 from pytest_vastgpu.measuring.load import http_load
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
@@ -45,8 +45,8 @@ class Host:
         self.dies = math.inf
         self.unbounded: Mapping[str, Figure] = {}
 
-    def fairness(self) -> Fairness:
-        return Fairness()
+    def check_gpus(self) -> GpuCheck:
+        return GpuCheck()
 
     def serve(self, workload: Workload) -> None:
         self.now += self.start_s(workload.command)

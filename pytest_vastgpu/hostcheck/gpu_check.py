@@ -24,7 +24,7 @@ from pytest_vastgpu.hostcheck.facts import holders
 from pytest_vastgpu.hostcheck.facts import sections
 from pytest_vastgpu.hostcheck.facts import smi_number
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
@@ -104,7 +104,7 @@ class GpuState:
 
 
 @dataclass(frozen=True)
-class FairFacts:
+class GpuCheckFacts:
     """What the script has seen. What it could not see is absent, not wrong."""
 
     complete: bool = False
@@ -121,7 +121,7 @@ class FairFacts:
     """Why no speed could be measured."""
 
 
-def parse(output: str) -> FairFacts:
+def parse(output: str) -> GpuCheckFacts:
     """Parse the output of :data:`SCRIPT`."""
     texts, codes = sections(output)
     speed = _json(texts.get("speed", ""))
@@ -129,7 +129,7 @@ def parse(output: str) -> FairFacts:
     lowest: dict[int, float] = {}
     for index, percent in re.findall(r"^(\d{1,4}), *(\d{1,3})$", texts.get("busy", ""), re.MULTILINE):
         lowest[int(index)] = min(float(percent), lowest.get(int(index), 100.0))
-    return FairFacts(
+    return GpuCheckFacts(
         complete="end" in codes,
         at_rest=_states(texts.get("state", "")),
         busy=tuple(sorted(lowest.items())),
@@ -141,18 +141,18 @@ def parse(output: str) -> FairFacts:
     )
 
 
-def judge(offer: Offer, workload: Workload, output: str) -> Fairness:
+def judge(offer: Offer, workload: Workload, output: str) -> GpuCheck:
     """Whether a host passes the GPU check, from what :data:`SCRIPT` has printed there.
 
     Without a need for GPUs, GPUs are not looked at. An unknown fact does not count against the host.
     """
     if not workload.gpus:
-        return Fairness(notes=("the workload needs no GPU, so nothing was checked",))
+        return GpuCheck(notes=("the workload needs no GPU, so nothing was checked",))
     facts = parse(output)
     notes = [] if facts.at_rest else ["nvidia-smi says nothing of clocks, throttling and PCIe here"]
     if facts.not_measured:
         notes.append(f"the GPU's speed was not measured: {facts.not_measured}")
-    return Fairness(
+    return GpuCheck(
         verdict=next(_faults(offer, facts), None),
         notes=tuple(notes),
         memory_gb_s=min((statistics.median(each) for each in facts.memory_gb_s if each), default=0.0),
@@ -160,7 +160,7 @@ def judge(offer: Offer, workload: Workload, output: str) -> Fairness:
     )
 
 
-def _faults(offer: Offer, facts: FairFacts) -> Iterator[Verdict]:
+def _faults(offer: Offer, facts: GpuCheckFacts) -> Iterator[Verdict]:
     for gpu in facts.at_rest:
         yield from slowed(gpu, AT_REST)
     for gpu in facts.loaded:
@@ -169,11 +169,11 @@ def _faults(offer: Offer, facts: FairFacts) -> Iterator[Verdict]:
     for index, percent in facts.busy:
         if percent >= BUSY_PERCENT:
             who = ", ".join(f"{each.name} (pid {each.pid})" for each in facts.holders) or "a process outside"
-            yield unfair("gpu_shared", f"GPU {index} is used for {percent:.0f} % while nothing is asked of it: {who}")
+            yield problem("gpu_shared", f"GPU {index} is used for {percent:.0f} % while nothing is asked of it: {who}")
     for gpu in facts.loaded or facts.at_rest:  # some boards give lanes up at rest
         sold = offer.pcie_lanes or gpu.max_lanes
         if 0 < gpu.lanes < sold:
-            yield unfair("pcie_narrow", f"GPU {gpu.index} has {gpu.lanes:.0f} PCIe lanes of {sold:.0f}")
+            yield problem("pcie_narrow", f"GPU {gpu.index} has {gpu.lanes:.0f} PCIe lanes of {sold:.0f}")
     sold_tflops = offer.tflops / max(1, offer.num_gpus)
     for index, rates in enumerate(facts.memory_gb_s):
         yield from _slow(
@@ -193,7 +193,7 @@ def slowed(gpu: GpuState, counted: int = sum(SLOWED)) -> Iterator[Verdict]:
     why = [words for bit, words in SLOWED.items() if gpu.reasons & counted & bit]
     if why:
         heat = f", {gpu.celsius:.0f} °C" if gpu.celsius else ""
-        yield unfair("gpu_throttled", f"GPU {gpu.index} is slowed down: {why[0]} ({gpu.sm_mhz:.0f} MHz{heat})")
+        yield problem("gpu_throttled", f"GPU {gpu.index} is slowed down: {why[0]} ({gpu.sm_mhz:.0f} MHz{heat})")
 
 
 def _clocks(gpu: GpuState) -> Iterator[Verdict]:
@@ -203,7 +203,7 @@ def _clocks(gpu: GpuState) -> Iterator[Verdict]:
         ("memory_clock_low", "uses its memory", gpu.memory_mhz, gpu.max_memory_mhz, LEAST_MEMORY_CLOCK_SHARE),
     ):
         if 0 < now < most * least:
-            yield unfair(reason, f"GPU {gpu.index} {what} at {now:.0f} of {most:.0f} MHz while it is busy")
+            yield problem(reason, f"GPU {gpu.index} {what} at {now:.0f} of {most:.0f} MHz while it is busy")
 
 
 def _slow(reason: str, what: str, rates: Sequence[float], unit: str, sold: float, least: float) -> Iterator[Verdict]:
@@ -211,14 +211,14 @@ def _slow(reason: str, what: str, rates: Sequence[float], unit: str, sold: float
         return
     middle, spread = statistics.median(rates), 1 - min(rates) / max(rates)
     if 0 < middle < sold * least:
-        yield unfair(reason, f"{what} {middle:.3g} {unit}, {sold:.3g} were sold")
+        yield problem(reason, f"{what} {middle:.3g} {unit}, {sold:.3g} were sold")
     elif spread > MOST_SPREAD:
-        yield unfair(
+        yield problem(
             "speed_unsteady", f"{what} {min(rates):.3g} to {max(rates):.3g} {unit} from one moment to the next"
         )
 
 
-def unfair(reason: str, evidence: str) -> Verdict:
+def problem(reason: str, evidence: str) -> Verdict:
     """What speaks against a host: it proves no fault, since the host does what it is asked to."""
     remedy = "measure on another host; what is measured here says more of the host than of the code"
     return Verdict(FailureClass.UNKNOWN, reason, sanitize.line(evidence), remedy)

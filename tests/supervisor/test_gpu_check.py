@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.hostcheck import fair
+from pytest_vastgpu.hostcheck import gpu_check
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
@@ -22,7 +22,7 @@ HOT = "0, 210, 3105, 405, 10501, 16, 16, 91, 0x41\n@@ state 0\n@@ end 0\n"
 
 
 @pytest.mark.parametrize(
-    ("answer", "unfair", "note"),
+    ("answer", "hardware_problem", "note"),
     [
         (ProbeResult("run", ProbeFailure.NONE, 0, HOT, "", 2.0), "GPU 0 is slowed down", "there is no nvidia-smi"),
         (ProbeResult("run", ProbeFailure.TRANSPORT, None, HOT, "cut off", 2.0), "", "not looked at: cut off"),
@@ -30,7 +30,7 @@ HOT = "0, 210, 3105, 405, 10501, 16, 16, 91, 0x41\n@@ state 0\n@@ end 0\n"
     ],
 )
 def test_what_a_look_says_and_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: ProbeResult, unfair: str, note: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: ProbeResult, hardware_problem: str, note: str
 ) -> None:
     life = Life(tmp_path, [Script()], any_key())
     rental = life.bring_up()
@@ -46,11 +46,11 @@ def test_what_a_look_says_and_records(
         return answer
 
     monkeypatch.setattr(access, "run", run)
-    found = access.fairness(rental.label)
-    assert asked == [(rental.label, fair.SCRIPT, fair.TIMEOUT_S)]
-    assert unfair in found.unfair
+    found = access.check_gpus(rental.label)
+    assert asked == [(rental.label, gpu_check.SCRIPT, gpu_check.TIMEOUT_S)]
+    assert hardware_problem in found.hardware_problem
     assert note in found.notes[-1]
-    assert [attempt.verdict for attempt, _ in recorded] == ([found.verdict] if unfair else [])
+    assert [attempt.verdict for attempt, _ in recorded] == ([found.verdict] if hardware_problem else [])
     rental.give_back()
 
 
@@ -65,6 +65,8 @@ def test_what_a_measurement_has_seen_is_recorded(tmp_path: Path) -> None:
         assert attempt.verdict is not None
         recorded.append((attempt.verdict.reason, attempt.verdict.evidence))
 
-    InstanceAccess(registry, record).was_unfair(rental.label, "GPU 0 was slowed down in 40% of the time: too hot")
+    InstanceAccess(registry, record).report_hardware_problem(
+        rental.label, "GPU 0 was slowed down in 40% of the time: too hot"
+    )
     assert recorded == [("gpu_throttled", "GPU 0 was slowed down in 40% of the time: too hot")]
     rental.give_back()

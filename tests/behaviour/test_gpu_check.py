@@ -19,8 +19,8 @@ from tests.behaviour.conftest import record_of
 slow = pytest.mark.slow
 TEST = """
 def test_it(vast_instance):
-    found = vast_instance.fairness()
-    print("found:", found.verdict.reason if found.verdict else "passed", found.unfair)
+    found = vast_instance.check_gpus()
+    print("found:", found.verdict.reason if found.verdict else "passed", found.hardware_problem)
     assert httpx.get(vast_instance.endpoint).text == "here I am"
 """
 
@@ -52,7 +52,7 @@ def test_a_check_that_fails_is_told_and_kept_in_the_machines_record(
     pytester.makepyfile(WORKLOAD + TEST)
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines([f"*no fair place to measure: {words}*", f"*found: {reason} {words}*"])
+    result.stdout.fnmatch_lines([f"*hardware problem: {words}*", f"*found: {reason} {words}*"])
     assert evidence(host_cache) == [(FailureClass.READY, ""), (FailureClass.UNKNOWN, reason)]
     record = record_of(host_cache, BAD)
     assert record.successes == 1
@@ -81,14 +81,12 @@ def test_a_gpu_that_throttles_while_it_is_measured_is_kept_in_the_record(
 from pytest_vastgpu import http_load
 
 def test_it(vast_instance):
-    print("found:", vast_instance.measure(http_load("/", method="GET", warmup_s=0), seconds=4).unfair)
+    print("found:", vast_instance.measure(http_load("/", method="GET", warmup_s=0), seconds=4).hardware_problem)
 """
     pytester.makepyfile(WORKLOAD + measuring)
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(
-        ["*no fair place to measure: GPU 0 was slowed down *", "*found: GPU 0 was slowed down *"]
-    )
+    result.stdout.fnmatch_lines(["*hardware problem: GPU 0 was slowed down *", "*found: GPU 0 was slowed down *"])
     assert evidence(host_cache) == [(FailureClass.READY, ""), (FailureClass.UNKNOWN, "gpu_throttled")]
 
 
@@ -102,7 +100,7 @@ def test_it(vast_compare):
     result = vast_compare(baseline=SIDE, candidate=SIDE, load=load, rounds=2, blocks=1, seconds=0.3)
     for each in result.judge(throughput=0.9):
         print("found:", each.finding.value, each.why)
-    print("hosts:", [(each.machine_id, len(each.rounds), each.unfair[:21]) for each in result.hosts])
+    print("hosts:", [(each.machine_id, len(each.rounds), each.hardware_problem[:21]) for each in result.hosts])
 """
 
 
@@ -116,7 +114,7 @@ def test_where_the_check_fails_nothing_is_compared_and_another_host_is_rented(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
-            "*another host is needed: machine 101 is no fair place: GPU 0 is slowed down*",
+            "*another host is needed: machine 101 has a hardware problem: GPU 0 is slowed down*",
             "*hosts: [[](101, 0, 'GPU 0 is slowed down:'), (102, 2, '')]*",
         ]
     )

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.hostcheck import fair
+from pytest_vastgpu.hostcheck import gpu_check
 from pytest_vastgpu.hostcheck import gpu_speed
-from pytest_vastgpu.hostcheck.fair import FairFacts
-from pytest_vastgpu.hostcheck.fair import GpuState
+from pytest_vastgpu.hostcheck.gpu_check import GpuCheckFacts
+from pytest_vastgpu.hostcheck.gpu_check import GpuState
 from pytest_vastgpu.local.container import gpu_tools
 from pytest_vastgpu.local.container.spec import ContainerFaults
 from pytest_vastgpu.local.gpu import SimulatedGpu
 from pytest_vastgpu.model import FailureClass
-from pytest_vastgpu.model import Fairness
+from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from tests.support.factories import make_offer
@@ -52,13 +52,13 @@ def printed(
     return "".join(f"\n{text}\n\n@@ {name} 0\n" for name, text in notes.items()) + "@@ end 0\n"
 
 
-def judged(output: str) -> Fairness:
-    return fair.judge(OFFER, WORKLOAD, output)
+def judged(output: str) -> GpuCheck:
+    return gpu_check.judge(OFFER, WORKLOAD, output)
 
 
 def test_a_check_that_passes_has_what_was_measured() -> None:
-    assert judged(printed()) == Fairness(None, (), 905.0, 60.0)
-    assert judged(printed()).unfair == ""
+    assert judged(printed()) == GpuCheck(None, (), 905.0, 60.0)
+    assert judged(printed()).hardware_problem == ""
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_what_is_no_property_of_the_host_or_not_known_is_not_held_against_it(out
 
 def test_lanes_are_compared_with_what_was_sold() -> None:
     narrow = printed(loaded=state(**AT_WORK, lanes=8))
-    assert fair.judge(replace(OFFER, pcie_lanes=8), WORKLOAD, narrow).verdict is None
-    unknown = fair.judge(replace(OFFER, pcie_lanes=0), WORKLOAD, narrow).verdict
+    assert gpu_check.judge(replace(OFFER, pcie_lanes=8), WORKLOAD, narrow).verdict is None
+    unknown = gpu_check.judge(replace(OFFER, pcie_lanes=0), WORKLOAD, narrow).verdict
     assert unknown is not None
     assert unknown.evidence == "GPU 0 has 8 PCIe lanes of 16"
 
@@ -133,30 +133,34 @@ def test_why_no_speed_was_measured_is_said(speed: str, why: str) -> None:
 def test_what_a_host_says_steers_no_terminal() -> None:
     found = judged(printed(busy="0, 34", users="77, \x1b[2Jminer, 900"))
     broken = judged('{"why": "PyTorch cannot be imported: \\u001b[2J"}\n@@ speed 0\n@@ end 0\n')
-    assert "miner (pid 77)" in found.unfair
-    assert "\x1b" not in found.unfair + broken.notes[-1]
+    assert "miner (pid 77)" in found.hardware_problem
+    assert "\x1b" not in found.hardware_problem + broken.notes[-1]
 
 
 def test_without_a_need_for_gpus_nothing_is_looked_at() -> None:
     hot = printed(at_rest=state(reasons=0x40))
-    found = fair.judge(OFFER, Workload("command", gpus=0), hot)
+    found = gpu_check.judge(OFFER, Workload("command", gpus=0), hot)
     assert (found.verdict, len(found.notes)) == (None, 1)
 
 
 def test_the_parts_of_the_output() -> None:
-    assert fair.parse("noise\n") == FairFacts(not_measured="there is no nvidia-smi")
-    found = fair.parse(printed(at_rest=f"{state()}\nno line of a GPU\n{state(1)}"))
+    assert gpu_check.parse("noise\n") == GpuCheckFacts(not_measured="there is no nvidia-smi")
+    found = gpu_check.parse(printed(at_rest=f"{state()}\nno line of a GPU\n{state(1)}"))
     assert found.complete
     assert found.at_rest == tuple(GpuState(at, 210, 3105, 405, 10501, 16, 16, 61, 1) for at in (0, 1))
     assert found.busy == ((0, 0.0),)
 
 
-def look(home: Path, *gpus: SimulatedGpu) -> Fairness:
+def look(home: Path, *gpus: SimulatedGpu) -> GpuCheck:
     """The script's own look at simulated GPUs."""
     gpu_tools.install(home / "bin", gpus, ContainerFaults())
     path = os.pathsep.join([str(home / "bin"), "/usr/bin", "/bin"])
     done = subprocess.run(
-        ["sh", "-c", fair.SCRIPT], capture_output=True, text=True, check=False, env={"HOME": str(home), "PATH": path}
+        ["sh", "-c", gpu_check.SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": str(home), "PATH": path},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return judged(done.stdout)
@@ -174,7 +178,7 @@ def look(home: Path, *gpus: SimulatedGpu) -> Fairness:
 def test_the_script_without_pytorch(tmp_path: Path, fault: SimulatedGpu, reason: str) -> None:
     found = look(tmp_path, RTX, fault)
     assert (found.verdict.reason if found.verdict else "") == reason
-    assert "GPU 1" in found.unfair or not reason
+    assert "GPU 1" in found.hardware_problem or not reason
     (note,) = found.notes
     assert note.startswith("the GPU's speed was not measured: ")
 
@@ -198,17 +202,17 @@ def test_the_script_answers_where_next_to_nothing_is_installed(tmp_path: Path) -
     for tool in ("sh", "mktemp", "cat", "rm", "sleep"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     done = subprocess.run(
-        [str(tmp_path / "sh"), "-c", fair.SCRIPT],
+        [str(tmp_path / "sh"), "-c", gpu_check.SCRIPT],
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": str(tmp_path)},
     )
     assert judged(done.stdout).verdict is None
-    assert fair.parse(done.stdout).complete
+    assert gpu_check.parse(done.stdout).complete
 
 
 def test_what_was_seen_of_a_host_is_printed_in_words() -> None:
     verdict = Verdict(FailureClass.UNKNOWN, "narrow_pcie", "GPU 0 has 4 of 16 PCIe lanes")
-    assert str(Fairness(memory_gb_s=911.98765, tflops=41.34567)) == "GPU check passed; memory 912 GB/s; 41.3 TFLOPS"
-    assert str(Fairness(verdict, ("no PyTorch",))) == "GPU check failed: GPU 0 has 4 of 16 PCIe lanes; no PyTorch"
+    assert str(GpuCheck(memory_gb_s=911.98765, tflops=41.34567)) == "GPU check passed; memory 912 GB/s; 41.3 TFLOPS"
+    assert str(GpuCheck(verdict, ("no PyTorch",))) == "GPU check failed: GPU 0 has 4 of 16 PCIe lanes; no PyTorch"
