@@ -118,7 +118,7 @@ class Heartbeat:
             beat = self._beat(self._lease_s, end_s)
         if beat is not None:
             self.switch = beat.switch
-            # Until then the start script may still be writing its own, later end over this one.
+            # Before the switch is settled, the start script may still write its own, later end over this one.
             if beat.end_s == end_s and beat.switch.settled:
                 self._end = None
         if arming(self.switch, self._clock.monotonic() - self._born, self._arm_within_s):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.local.embed import LocalMarket
+from pytest_vastgpu.model import ProbeFailure
+from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.providers.vast.client import self_destruct
 from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import ConnectFailed
@@ -93,3 +97,26 @@ def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(reconnec
     assert heartbeat.last_words(2) is not None
     until(lambda: reconnecting.connection_if_any(), lambda connection: connection is None)
     assert heartbeat.gave_up
+
+
+class Answers:
+    """Stands in for a connection: answers heartbeats as an instance whose switch says these things in turn."""
+
+    def __init__(self, *switch: str) -> None:
+        self._switch = iter(switch)
+        self.ends: list[int | None] = []
+        """The hard end of life in each heartbeat, in seconds from then; None: none."""
+
+    def run(self, command: str, timeout_s: float, *, spare: bool) -> ProbeResult:
+        sent = re.search(r"echo \$\(\(n\+(\d+)\)\) 1<>end", command)
+        self.ends.append(int(sent[1]) if sent is not None else None)
+        answer = f"1000 {1000 + LEASE_S} {1000 + (self.ends[-1] or 0)} alive {next(self._switch)}\n"
+        return ProbeResult("heartbeat", ProbeFailure.NONE, 0, answer, "", 0.0)
+
+
+def test_the_end_is_sent_until_the_start_script_can_no_longer_write_its_own() -> None:
+    connection = Answers("starting 0", "curl 200", "curl 200")
+    heartbeat = Heartbeat(cast(ReconnectingConnection, connection), LEASE_S, Deadline.after(100), lambda _: None)
+    for _ in range(3):
+        heartbeat._step()
+    assert [end is not None for end in connection.ends] == [True, True, False]
