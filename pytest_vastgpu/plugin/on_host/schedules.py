@@ -121,7 +121,7 @@ class Schedule:
     def waiting(self) -> int:
         """How many tests no worker has yet."""
         if isinstance(self._scheduler, LoadScopeScheduling):
-            return sum(not over for unit in self._scheduler.workqueue.values() for over in unit.values())
+            return sum(map(len, self._scheduler.workqueue.values()))  # what has run is in no queue
         return len(getattr(self._scheduler, "pending", ()))
 
     @property

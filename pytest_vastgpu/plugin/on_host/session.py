@@ -321,22 +321,24 @@ class HostSession(HostWorkers):
 
     def loop_once(self) -> None:
         """Process one event, of a worker or of a host."""
-        self._supply()
-        if self.session_finished:
-            return
         try:
-            name, given = self.queue.get(timeout=IDLE_S)
+            if not self._process(*self.queue.get(timeout=IDLE_S)):
+                return  # as for most of them: what a worker says of a test that is not over yet
         except Empty:
-            self._begin_tests()
-            return
-        node = given.get("node")
-        counts = node is None or name == "looked" or (node in self._active_nodes and node not in self._lost)
-        if counts and not self._held.hold(name, given):
-            getattr(self, f"worker_{name}")(**given)
-        self._supply()
+            pass
         self._begin_tests()
+        self._supply()
         if self._scheduler.tests_finished and not self._schedule.waiting and not self._lost:
             self.triggershutdown()
+
+    def _process(self, name: str, given: dict[str, Any]) -> bool:
+        """Process one event; returns whether anything may have to be done because of it."""
+        node = given.get("node")
+        counts = node is None or name == "looked" or (node in self._active_nodes and node not in self._lost)
+        if not counts or self._held.hold(name, given):
+            return False
+        getattr(self, f"worker_{name}")(**given)
+        return True
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
