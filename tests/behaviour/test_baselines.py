@@ -61,6 +61,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.slow
 def test_what_workers_measure_is_compared_there_and_saved_by_the_controller(
     suite: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:

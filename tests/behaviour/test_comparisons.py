@@ -77,6 +77,7 @@ def test_a_slowdown_is_red_and_the_same_is_green(
     assert not alive(market)
 
 
+@pytest.mark.slow
 def test_sides_that_cannot_share_a_host_rent_nothing(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:

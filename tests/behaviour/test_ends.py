@@ -98,6 +98,7 @@ def test_ctrl_c_ends_a_bring_up_at_any_moment(
 # --- giving back ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "source"),
     [

@@ -97,6 +97,7 @@ def test_workload_fatal_stops_and_blames_nobody(
     assert record_of(host_cache, BAD).infra_failures == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_says_why_it_ends_stops_the_run_with_its_last_words(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_why_no_other_offer_is_tried_belongs_to_the_story(pytester: pytest.Pytes
     )
 
 
+@pytest.mark.slow
 def test_a_hook_that_leaves_no_offer_is_told_with_a_remedy(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(fleet())
     pytester.makeconftest("def pytest_vastgpu_modify_offers(offers, workload): offers.clear()")

@@ -213,6 +213,7 @@ def with_fault(fault: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"faults": [entry], **fleet()} if fault in MARKET_WIDE else fleet(entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "parameters", "verdict"),
     [

@@ -150,6 +150,7 @@ class Documented:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), pytest.param(("-n2",), marks=slow)], ids=["alone", "xdist"])
 def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, arguments: tuple[str, ...]
@@ -199,6 +200,7 @@ SupervisorProcess.hang_up = noted
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "failed"),
     [(("-k", "plain or test_2"), 1), pytest.param((), 5, marks=slow), pytest.param(("-n2",), 5, marks=slow)],

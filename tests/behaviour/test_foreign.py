@@ -202,6 +202,7 @@ def test_it(vast_instance): pass
     assert [call for call in market.status()["calls"] if call["endpoint"] == "create"] == []
 
 
+@pytest.mark.slow
 def test_a_workload_that_only_the_test_knows_is_refused_in_one_line(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
@@ -226,6 +227,7 @@ MONEY: tuple[Any, ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "says"), MONEY)
 def test_an_offer_that_cannot_be_true_is_not_rented(
     pytester: pytest.Pytester, rent_from: RentFrom, field: str, says: object

@@ -36,6 +36,7 @@ def evidence(home: Path) -> list[tuple[FailureClass, str]]:
     return [(item.outcome, item.reason) for item in sorted(found, key=lambda item: item.time)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason", "words"),
     [

@@ -80,6 +80,7 @@ def cost(home: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patched", [pytest.param(name, marks=() if name == "socket" else slow) for name in PATCHES])
 def test_whatever_a_test_replaces_instances_come_and_go(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, patched: str
@@ -110,6 +111,7 @@ def test_it(vast_instance_factory, vast_workload, monkeypatch):
     assert 0 < books["total_usd"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_forked_child_asks_on_a_line_of_its_own(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(
@@ -136,6 +138,7 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     assert len(market.status()["ended"]) == 1
 
 
+@pytest.mark.slow
 def test_a_command_that_no_shell_could_take_is_told(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(HERE)
     pytester.makepyfile(
@@ -437,6 +440,7 @@ def test_3(): pass
     assert len(market.status()["ended"]) == 1, "no other supervisor was started"
 
 
+@pytest.mark.slow
 def test_the_supervisor_has_nothing_of_pytests_and_shows_nothing(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -534,6 +538,7 @@ def stack(frame):
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_a_registry_login_pulls_a_private_image_and_is_shown_nowhere(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_it(vast_instance): pass
 """
 
 
+@pytest.mark.slow
 def test_a_token_that_the_server_prints_is_nowhere_and_the_remedy_says_how_to_give_one(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:

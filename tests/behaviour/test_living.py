@@ -48,6 +48,7 @@ http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
 """Stands in for Ollama where no GPU is found: it serves all the same."""
 
 
+@pytest.mark.slow
 def test_a_server_that_gets_over_what_it_printed_is_used(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from({"machines": [{}]})
     pytester.path.joinpath("server.py").write_text(VLLM, encoding="utf-8")
@@ -69,6 +70,7 @@ def test_it(vast_instance):
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpus", "outcomes"), [(1, {"errors": 1}), pytest.param(0, {"passed": 1}, marks=pytest.mark.slow)]
 )

@@ -212,6 +212,7 @@ def test_it(vast_instance):
     pytester.runpytest_inprocess("--vast-expose").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "off",
     [

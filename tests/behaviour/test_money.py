@@ -46,6 +46,7 @@ def dearer(times: float) -> dict[str, Any]:
     return fleet({"name": "price_higher", "times": times})
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_dearer_than_allowed_is_left_at_once(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_credit_that_cannot_be_true_ends_the_run_before_it_rents(
     )
 
 
+@pytest.mark.slow
 def test_each_test_pays_its_part(pytester: pytest.Pytester, rent_from: RentFrom, home: Path) -> None:
     """The file, JUnit and the summary say the same; the market bills no more."""
     market = rent_from({"this_machine": True})

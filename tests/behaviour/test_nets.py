@@ -247,6 +247,7 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
 # --- signals, and other ends of a session -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "group", "workers"),
     [

@@ -225,6 +225,7 @@ def test_3(vast_instance):
 AGES = {"machines": [{"count": 6, "stages": {"loading_s": 300}}]}
 
 
+@pytest.mark.slow
 def test_what_nobody_asks_for_any_more_is_called_off(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(AGES)
     pytester.makepyfile(
@@ -432,6 +433,7 @@ def test_it(vast_instance, n):
     assert most_at_once(market) == 3
 
 
+@pytest.mark.slow
 def test_a_test_that_wants_more_than_there_may_be_is_told_at_once(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

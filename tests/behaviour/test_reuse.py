@@ -134,6 +134,7 @@ def test_without_the_option_nothing_is_kept_and_nothing_is_reused(run: Callable[
     assert alive(market) == {instance}
 
 
+@pytest.mark.slow
 def test_an_instance_that_no_run_uses_is_given_back_and_the_supervisor_ends(
     run: Callable[..., str], market: LocalMarket
 ) -> None:

@@ -52,6 +52,7 @@ def _server(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     pytester.path.joinpath("server.py").write_text(SERVER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], pytest.param(["-n1"], marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_a_server_that_a_test_ends_is_told_and_started_again_for_the_next(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, more: list[str]

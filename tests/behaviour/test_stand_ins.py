@@ -60,6 +60,7 @@ OLLAMA = ("/api/generate", {"model": "tiny", "prompt": "The sky is", "stream": F
 SGLANG = ("/v1/completions", {"model": "tiny", "prompt": "The sky is", "max_tokens": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "request_", "text", "without_key"),
     [("sglang", SGLANG, " blue", 401), pytest.param("ollama", OLLAMA, "The sky is", 200, marks=pytest.mark.slow)],

@@ -139,6 +139,7 @@ def test_heartbeats_keep_an_instance_alive_for_longer_than_its_lease(
     assert destroyed_by(market) == ["account"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "why"),
     [

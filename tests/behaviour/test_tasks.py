@@ -39,6 +39,7 @@ def test_it_embeds(vast_instance):
 """
 
 
+@pytest.mark.slow
 def test_a_sound_reaches_the_server_and_a_wrong_task_is_told_with_the_right_one(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

@@ -234,6 +234,7 @@ assert sorted(pytest_vastgpu._HOMES) == sorted(pytest_vastgpu.__all__)
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hook",
     [

@@ -51,6 +51,7 @@ def test_nothing_that_a_rule_matches_is_passed_over(data: st.DataObject) -> None
     assert may_match(rule, text), (rule.reason, rule.required_literals, text)
 
 
+@pytest.mark.slow
 def test_nothing_that_programs_print_is_passed_over() -> None:
     texts = [*(sample.text for sample in samples()), *(given.text for given in messages())]
     lines = {read_line(line).text for text in texts for line in text.splitlines()} | set(healthy_lines())

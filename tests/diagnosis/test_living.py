@@ -73,6 +73,7 @@ def test_no_prefix_of_a_healthy_log_is_fatal(sample: Sample) -> None:
     assert sample.right(reader.verdict().failure_class)
 
 
+@pytest.mark.slow
 def test_no_line_of_a_healthy_log_is_fatal_alone() -> None:
     cases = {  # each line once for each server and context
         (sample.server, repr(sample.context), line): sample

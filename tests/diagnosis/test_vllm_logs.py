@@ -121,6 +121,7 @@ def test_logs_of_two_servers_do_not_mix() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(LOGS)), st.lists(st.integers(1, 4000), min_size=1, max_size=12))
 def test_how_a_log_is_cut_does_not_matter(name: str, sizes: list[int]) -> None:

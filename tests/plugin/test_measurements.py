@@ -135,6 +135,7 @@ def test_properties_of_a_tests_own_are_left_alone_whatever_their_names(pytester:
     assert properties(pytester)[:2] == [("vast_measurement", "mine"), ("vast_comparison", '{"baseline": 3}')]
 
 
+@pytest.mark.slow
 def test_a_test_that_measures_hundreds_of_times_has_a_short_report(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

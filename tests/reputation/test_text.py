@@ -83,6 +83,7 @@ def test_contents_survive_writing_and_reading(contents: CacheContents) -> None:
     assert (parsed.damage, parsed.broken, parsed.notes, parsed.old) == ("", (), (), False)
 
 
+@pytest.mark.slow
 @given(CONTENTS, evidence(), st.sampled_from([VAST, LOCAL]))
 def test_a_record_that_is_appended_is_read(contents: CacheContents, item: Outcome, market: str) -> None:
     parsed = parse(snapshot_text(contents) + record_text(market, item))

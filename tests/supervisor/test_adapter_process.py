@@ -237,6 +237,7 @@ def test_a_keeper_that_is_struck_down_takes_its_process_along(start: Start, tmp_
         probed(adapters, "")
 
 
+@pytest.mark.slow
 def test_a_keeper_that_a_debugger_holds_keeps_no_end_waiting() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     adapters = AdapterProcess(lambda: HookClient(WITHIN_S, lambda _: None, WITHIN_S), nothing, list)

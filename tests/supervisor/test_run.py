@@ -190,6 +190,7 @@ def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypat
     assert scene.rented() == [BAD]
 
 
+@pytest.mark.slow
 def test_a_relative_path_to_a_key_begins_where_pytest_was_started(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

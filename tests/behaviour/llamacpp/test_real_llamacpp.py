@@ -110,6 +110,7 @@ def test_2_loses_its_server(vast_instance):
     assert_nobody_blamed(host_cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_model", "more", "verdict"),
     [

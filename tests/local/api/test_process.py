@@ -166,6 +166,7 @@ def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
         assert row["machine_id"] == 1
 
 
+@pytest.mark.slow
 def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = tmp_path / os.fsdecode(b"\xff")
     odd.mkdir()

@@ -99,6 +99,7 @@ def test_a_worker_that_cannot_be_told_to_end_keeps_no_other_from_its_end(
     assert (tmp_path / "ended").exists()
 
 
+@pytest.mark.slow
 def test_a_wrapper_that_a_debugger_holds_keeps_no_end_waiting() -> None:
     host = replace(HOST, about=replace(HOST.about, python=sys.executable))
     gateways = Gateways(host, shlex.join([sys.executable, str(proxy.__file__)]))

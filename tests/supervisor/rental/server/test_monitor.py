@@ -292,6 +292,7 @@ def test_a_watcher_that_is_told_to_end(watch: Watch) -> None:
     assert watcher.process.wait(LONG_S) == 0
 
 
+@pytest.mark.slow
 def test_a_watcher_that_cannot_be_told_to_end_ends_with_its_connection(
     watch: Watch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
