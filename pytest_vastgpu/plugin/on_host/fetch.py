@@ -59,6 +59,8 @@ _CHUNK = 1 << 16
 _CRASHED = "???"
 """What xdist calls the phase of a test that has crashed its worker."""
 _NAME_CHARS = 100
+_NOTICE_S = 0.5
+"""How late a Ctrl-C may be noticed."""
 
 
 class Fetching:
@@ -266,7 +268,9 @@ class Fetching:
         for name in names:
             threading.Thread(target=self.fetch, args=(name,), name="vastgpu-fetch", daemon=True).start()
         with self._changed:
-            self._changed.wait_for(lambda: not self._hosts and not self._busy)
+            # In short waits: Python notices a Ctrl-C that comes just before one begins only when it ends.
+            while not self._changed.wait_for(lambda: not self._hosts and not self._busy, _NOTICE_S):
+                pass
 
     def stop(self) -> None:
         """A person wants no more of it."""
