@@ -72,6 +72,15 @@ def _no_secrets_of_others() -> Iterator[None]:
     KNOWN.forget()
 
 
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A market that a test runs in this process handles signals, and leaves it so: its process ends with it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def home() -> Path:
     """The test's own home directory."""
