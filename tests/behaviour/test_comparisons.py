@@ -31,13 +31,13 @@ from pytest_vastgpu import command, http_load
 def served(seconds, **fields):
     return command(f"exec python3 server.py {seconds}", files={"server.py": "slow_server.py"}, gpus=1, **fields)
 
-def compared(vast_compare, candidate, **plan):
+def compared(vast_compare, candidate, baseline=0.05, **plan):
     small = {"rounds": 2, "blocks": 1, "seconds": 0.5, **plan}
-    return vast_compare(baseline=served(0.05), candidate=candidate, load=http_load("/", warmup_s=0.1), **small)
+    return vast_compare(baseline=served(baseline), candidate=candidate, load=http_load("/", warmup_s=0.1), **small)
 """
 SLOWER = f"""{TESTS}
 def test_slower(vast_compare):
-    compared(vast_compare, served(0.2)).assert_no_regression(throughput=0.2)
+    compared(vast_compare, served(0.3), 0.01, rounds=3, seconds=1).assert_no_regression(throughput=0.2)
 """
 SAME = f"""{TESTS}
 def test_same(vast_compare):
@@ -71,7 +71,7 @@ def test_a_slowdown_is_red_and_the_same_is_green(
     assert "another host" not in run.output
     assert "test_it.py::test_same PASSED" in run.output or "PASSED test_it.py::test_same" in run.output
     assert "the candidate did not start in round 1 on machine" in run.output
-    assert "comparing command 'exec python3 server.py 0.05' (A) with command 'exec python3 server.py 0.2' (B)" in (
+    assert "comparing command 'exec python3 server.py 0.01' (A) with command 'exec python3 server.py 0.3' (B)" in (
         run.output
     )
     assert not alive(market)
