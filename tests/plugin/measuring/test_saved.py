@@ -15,6 +15,7 @@ from pytest_vastgpu.measuring.baselines.files import file_name
 from pytest_vastgpu.measuring.baselines.files import read
 from pytest_vastgpu.plugin import baselines
 from tests.measuring.test_baseline_files import ENTRY
+from tests.plugin.test_reports import needs_subtests
 from tests.plugin.test_test_ends import RERUNS
 from tests.support.benchmarked import HEAD
 from tests.support.benchmarked import KEPT
@@ -65,6 +66,7 @@ def test_a_file_system_without_hard_links_keeps_baselines_too(tmp_path: Path, mo
     assert sorted(paths[0].parent.iterdir()) == paths
 
 
+@needs_subtests
 def test_a_test_with_subtests_is_kept_once_and_its_own_properties_are_no_baselines(
     pytester: pytest.Pytester, machines: Machines
 ) -> None:
@@ -122,7 +124,11 @@ def test_only_what_passed_is_kept_and_of_several_tries_the_last(pytester: pytest
     [
         "@pytest.fixture\ndef broken():\n    yield\n    assert False\n"
         "def test_it(vast_benchmark, broken): vast_benchmark(LOAD)\n",
-        "def test_it(vast_benchmark, subtests):\n    vast_benchmark(LOAD)\n    with subtests.test(): assert False\n",
+        pytest.param(
+            "def test_it(vast_benchmark, subtests):\n    vast_benchmark(LOAD)\n"
+            "    with subtests.test(): assert False\n",
+            marks=needs_subtests,
+        ),
         "def test_it(vast_benchmark):\n    vast_benchmark(LOAD)\n    pytest.skip('no use')\n",
     ],
     ids=["its teardown fails", "a subtest fails", "skipped"],
