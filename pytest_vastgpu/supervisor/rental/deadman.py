@@ -157,6 +157,7 @@ def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
         f"echo $((n+{math.ceil(lease_s)})) 1<>lease; {end}"
         "read -r l <lease; read -r e <end; read -r p s <switch; a=gone; "
         f'[ -n "$p" ] && kill -0 "$p" && {{ [ ! -e /proc/self ] || grep -q {NAME} /proc/$p/cmdline; }} && a=alive; '
+        "[ $a = alive ] || read -r p s <switch; "  # it may have said why, and ended, since it was read
         'echo "$n $l $e $a $s"'
     )
 

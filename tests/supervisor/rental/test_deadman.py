@@ -275,6 +275,16 @@ def test_where_it_cannot_be_armed_it_says_why(
         assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
 
 
+def test_what_it_says_last_is_heard_though_it_ends_while_the_heartbeat_looks(tmp_path: Path) -> None:
+    box = Box(tmp_path, "dash", [])
+    box.beat(60)
+    box.switch.write_text("4242 starting 0\n")
+    ends = f'kill() {{ echo "$2 none 0" >{box.switch}; return 1; }}; '
+    beat = parse_heartbeat_reply(box.run(ends + heartbeat_command(60)))
+    assert beat is not None
+    assert beat.switch == DeadmanState(False, True, "the image has neither curl nor python3 nor wget")
+
+
 def test_a_key_that_may_not_look_may_still_end_its_instance(tmp_path: Path, market: Market) -> None:
     market.status = 403
     box = Box(tmp_path, "dash", ["curl"])
