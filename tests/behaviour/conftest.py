@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -27,9 +25,8 @@ from pytest_vastgpu.reputation.contents import MarketRecords
 from pytest_vastgpu.reputation.contents import union
 from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.scoring import reputation
-from tests.support.looks import is_running
 from tests.support.runs import PytestRun
-from tests.support.runs import guards
+from tests.support.runs import end_guards
 
 SERVER = (
     "import http.server, sys\n"
@@ -159,9 +156,7 @@ def rent_from(
     left = [status["alive"] for status in (market.status() for market in markets)]
     for market in markets:
         market.stop()
-    for guard in guards():  # of runs that were struck down: there is nothing left to guard
-        if is_running(guard):
-            os.kill(guard, signal.SIGKILL)
+    end_guards()
     assert left == [[]] * len(markets), "something was left running"
 
 

@@ -24,6 +24,7 @@ from pytest_vastgpu.local.embed import LocalMarket
 from tests.support.looks import PATIENCE_S
 from tests.support.looks import alive
 from tests.support.looks import until
+from tests.support.runs import end_guards
 
 CHECKOUT = Path(__file__).parents[2]
 MACHINES: tuple[Mapping[str, Any], ...] = ({"count": 8},)
@@ -121,6 +122,7 @@ class HiddenHosts:
                 until(lambda: alive(market), lambda left: not left)
             finally:
                 market.stop()
+                end_guards()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Record
 from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from tests.support.looks import is_running
 
 
 class PytestRun:
@@ -108,3 +109,10 @@ def run_directories() -> list[Path]:
 def guards() -> list[int]:
     """Of every run of this test, the last one of each."""
     return [pid for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)]
+
+
+def end_guards() -> None:
+    """End those of runs that were struck down, once their market has ended: there is nothing left to guard."""
+    for guard in guards():
+        if is_running(guard):
+            os.kill(guard, signal.SIGKILL)
