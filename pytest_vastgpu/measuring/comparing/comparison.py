@@ -185,15 +185,15 @@ def _ratios(hosts: Sequence[HostRounds], metric: str, more_is_better: bool) -> R
 
 def _not_tested(metric: str, gate: float, hosts: Sequence[HostRounds], lacks: str) -> Judged:
     """The finding where no host that counts has two rounds with a value."""
-    hardware_problem = [f"{host.place}: {host.hardware_problem}" for host in hosts if host.hardware_problem]
-    hardware = len(hardware_problem) == len(hosts) > 0
+    problems = [f"{host.place}: {host.hardware_problem}" for host in hosts if host.hardware_problem]
+    hardware = len(problems) == len(hosts) > 0
     return Judged(
         metric,
         gate,
         Finding.HARDWARE if hardware else Finding.INCONCLUSIVE,
         *(math.nan, math.nan, math.nan, math.nan, math.nan),
         why="; ".join(
-            [*hardware_problem, *([] if hardware else [lacks or "fewer than 2 rounds say nothing of how they differ"])]
+            [*problems, *([] if hardware else [lacks or "fewer than 2 rounds say nothing of how they differ"])]
         ),
         settles_rounds=max([2, *(len(host.rounds) for host in hosts)]),
         settles_hosts=2,

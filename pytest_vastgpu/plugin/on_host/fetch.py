@@ -59,8 +59,6 @@ _CHUNK = 1 << 16
 _CRASHED = "???"
 """What xdist calls the phase of a test that has crashed its worker."""
 _NAME_CHARS = 100
-_NOTICE_S = 0.5
-"""How late a Ctrl-C may be noticed."""
 
 
 class Fetching:
@@ -268,9 +266,7 @@ class Fetching:
         for name in names:
             threading.Thread(target=self.fetch, args=(name,), name="vastgpu-fetch", daemon=True).start()
         with self._changed:
-            # In short waits: Python notices a Ctrl-C that comes just before one begins only when it ends.
-            while not self._changed.wait_for(lambda: not self._hosts and not self._busy, _NOTICE_S):
-                pass
+            self._changed.wait_for(lambda: not self._hosts and not self._busy)
 
     def stop(self) -> None:
         """A person wants no more of it."""

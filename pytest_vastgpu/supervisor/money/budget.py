@@ -92,16 +92,10 @@ class Budget:
         :raises BudgetSpent: if it does not fit. The reservation stays as it is then.
         """
         with self._lock:
-            before = self._reserved.pop(label, None)
-            if before is None:
-                return
-            wanted = replace(before, transfer_usd=before.transfer_usd + transfer_usd)
-            try:
-                self._fit(wanted, "another model on an instance that is there already")
-            except BudgetSpent:
-                self._reserved[label] = before
-                raise
-            self._reserved[label] = wanted
+            before = self._reserved.get(label)
+            if before is not None:
+                wanted = replace(before, transfer_usd=before.transfer_usd + transfer_usd)
+                self._replace(label, wanted, "another model on an instance that is there already")
 
     def shorten(self, label: str, usd_h: float, cost_usd: float, life_s: float) -> None:
         """Replace the reservation of an instance: its cost so far is spent, and it lives that long at most.
@@ -110,17 +104,11 @@ class Budget:
         :raises BudgetSpent: if that does not fit. The reservation stays as it is then.
         """
         with self._lock:
-            before, now = self._reserved.pop(label, None), self._clock()
+            before, now = self._reserved.get(label), self._clock()
             transfer_usd = before.transfer_usd if before is not None else 0.0
             earlier_usd = max(0.0, cost_usd - transfer_usd)
             wanted = Reservation(usd_h, transfer_usd, life_s + GOING_S, now, now, earlier_usd)
-            try:
-                self._fit(wanted, "keeping an instance warm")
-            except BudgetSpent:
-                if before is not None:
-                    self._reserved[label] = before
-                raise
-            self._reserved[label] = wanted
+            self._replace(label, wanted, "keeping an instance warm")
 
     def reprice(self, label: str, usd_h: float, *, since: float | None = None, earlier_usd: float = 0.0) -> None:
         """Replace an instance's price by the one that the market shows.
@@ -176,6 +164,17 @@ class Budget:
     def _held(self) -> float:
         now = self._clock()
         return sum(reservation.held_usd(now) for reservation in self._reserved.values())
+
+    def _replace(self, label: str, wanted: Reservation, what: str) -> None:
+        """Replace a reservation. It stays as it is if the new one does not fit."""
+        before = self._reserved.pop(label, None)
+        try:
+            self._fit(wanted, what)
+        except BudgetSpent:
+            if before is not None:
+                self._reserved[label] = before
+            raise
+        self._reserved[label] = wanted
 
     def _fit(self, wanted: Reservation, what: str) -> None:
         """Check that an amount fits. The caller holds the lock.

@@ -174,9 +174,8 @@ class PlanExecutor:
         """See :meth:`InstanceCalls.serve`. The caller waits."""
         serving = _Serving(workload)
         with self._changed:
-            slot = self._planner.of(label)
+            slot, rental = self._planner.of(label), self._registry[label]
             if slot is None or self._closed:
-                rental = self._registry[label]
                 if rental.cut_short is not None:  # the test has not noticed yet
                     raise self._opened.not_ready(rental, workload, rental.cut_short)
                 raise VastGpuError("the instance has been given back, and serves nothing any more")
@@ -187,9 +186,8 @@ class PlanExecutor:
                 )
             if slot.number in self._busy:
                 raise VastGpuError("another thread of the test replaces the server of this instance already")
-            if why := reuse.takes(self._registry[label], workload, self._adapters[workload.adapter]):
+            if why := reuse.takes(rental, workload, self._adapters[workload.adapter]):
                 raise ConfigurationError(f"this instance cannot run {workload_line(workload)}: {why}")
-            rental = self._registry[label]
             rental.cost.will_bring(rental.workload, workload)
             self._busy.add(slot.number)
             self._background(partial(self._serve, serving), slot, f"vastgpu-serve-{label}")
