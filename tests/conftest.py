@@ -1,4 +1,4 @@
-"""Every test gets a home of its own and no Vast variable of the person who runs it."""
+"""Every test gets a home of its own, and no variable of the person or the CI system that runs it."""
 
 from __future__ import annotations
 
@@ -57,10 +57,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.nodeid not in left_out]
 
 
+OF_THE_DESK = {"BUILD_NUMBER", "CI", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"}
+"""What a person or a CI system says of how runs shall look: with ``CI`` pytest shortens nothing."""
+OF_OTHERS = ("VAST_", "XDG_", "GITHUB_", "PYTEST_XDIST_")  # a run within a worker of ours is no worker
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("VAST_", "XDG_", "PYTEST_XDIST_")):  # a run within a worker of ours is no worker
+        if name in OF_THE_DESK or name.startswith(OF_OTHERS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 

@@ -39,8 +39,8 @@ def watched(pytester: pytest.Pytester, columns: int, *options: str, **environ: s
         if any(SHOWN.match(row) for row in screen.rows):
             waits.append(screen.rows)
 
-    known = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "CI", "NO_COLOR"}}
-    assert run_on_screen(command, screen, {**known, "TERM": "xterm-256color", **environ}, look) == pytest.ExitCode.OK
+    environ = {**os.environ, "TERM": "xterm-256color", **environ}
+    assert run_on_screen(command, screen, environ, look) == pytest.ExitCode.OK
     return screen, waits
 
 

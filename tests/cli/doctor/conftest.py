@@ -15,12 +15,12 @@ import pytest
 from pytest_vastgpu.cli.doctor.limits import Limits
 from pytest_vastgpu.cli.doctor.situation import Situation
 
-_OF_THE_DESK = ("CI", "NO_COLOR", "TERM", "COLUMNS", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "TMPDIR")
+_OF_THE_DESK = ("TERM", "PYTEST_PLUGINS", "TMPDIR")
 
 
 @pytest.fixture(autouse=True)
 def _plain_desk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the person, or the CI system, that runs the tests."""
+    """Nothing either that other tests may know of the person who runs them."""
     proxies = [f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")]
     for name in (*_OF_THE_DESK, *proxies, *map(str.upper, proxies)):
         monkeypatch.delenv(name, raising=False)
