@@ -119,8 +119,8 @@ def measure_host(
     tell: Callable[[str], None],
     now: Callable[[], float] = _monotonic,
 ) -> None:
-    """Measure rounds of both sides on a host, until there are enough of them, or the time is over, or it is seen to have
-    a hardware problem.
+    """Measure rounds of both sides on a host, until there are enough of them, or the time is over, or a hardware
+    problem of the host is seen.
 
     :param found: Takes what is found.
     :param sides: The workloads of ``A``, the baseline, and ``B``, the candidate.
