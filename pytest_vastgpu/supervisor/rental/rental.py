@@ -27,6 +27,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.alive import moment
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import whose
@@ -37,6 +38,7 @@ from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
+from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import loss
@@ -155,6 +157,13 @@ class Rental:
     def unguarded(self) -> str:
         """Why nothing would end it if this machine died; empty where its dead man's switch is armed, or not known."""
         return self.heartbeat.missing if self.heartbeat is not None else ""
+
+    @property
+    def ends_itself_at(self) -> float:
+        """Epoch seconds at which it is gone at the latest, whatever happens here; 0: nothing is known to end it."""
+        label = Label.parse(self.label)
+        armed = self.heartbeat is not None and self.heartbeat.switch.armed
+        return label.ends_at if armed and label is not None else 0.0
 
     @property
     def may_cost(self) -> bool:
@@ -285,7 +294,7 @@ class Rental:
         except NotKept as why:
             self.tell(f"is not kept: {why}")
             return
-        self.enter(State.KEPT, f"kept for a look inside until {kept.ends}", until=kept.until, ssh=kept.ssh)
+        self.enter(State.KEPT, f"kept for a look inside until {moment(kept.until)}", until=kept.until, ssh=kept.ssh)
         keeper.note(kept)
 
     def _seen(self) -> loss.Seen:
