@@ -160,4 +160,6 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    with contextlib.suppress(OverflowError):
+        return float(value) if isinstance(value, (int, float)) else 0.0
+    return 0.0
