@@ -27,6 +27,7 @@ from pytest_vastgpu.supervisor.rental.server import gpu_memory
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.server.end import judge
+from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.gpu_memory import GpuMemory
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.state import parse
@@ -143,6 +144,19 @@ class WatchedServer:
         :param start: The number of this start.
         """
         return Mark(start, self._monitor.printed, self.unanswered, self._clock.time())
+
+    def log_since(self, mark: Mark, *, answers: bool) -> str:
+        """What it has printed since a test got it, as far as that is known.
+
+        :param mark: Where it was then.
+        :param answers: Whether the instance is there to be asked for the newest.
+        """
+        if self.end is not None:
+            return self.end.log_since(mark)
+        if answers:
+            with suppress(ConnectFailed, Cancelled):
+                self._monitor.catch_up()
+        return log_since(self._monitor.observe(self.age_s).log, self._monitor.printed, mark)
 
     def look(self, unanswered: int | None = None) -> ServerEnd | None:
         """Ask the instance what has become of it; None: it serves.
