@@ -280,6 +280,8 @@ class Controller:
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)
+        if self._github is not None:
+            self._github.annotate(terminalreporter)
 
 
 class _Waits:

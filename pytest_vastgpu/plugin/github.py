@@ -85,9 +85,8 @@ class GitHub:
                 with path.open("a", encoding="utf-8") as file:
                     file.write(f"\n\n{section}" if begun else section)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Annotate, below all that the terminal shows."""
+    def annotate(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Annotate, below what the terminal shows of the run."""
         commands, self._commands = self._commands, []
         for command in commands:
             terminalreporter.write_line(command)

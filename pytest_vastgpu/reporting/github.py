@@ -109,7 +109,7 @@ def _blame(test: TestReport) -> str:
 
 def _evidence(test: TestReport) -> str:
     said = test.verdict.evidence if test.verdict is not None else ""
-    return said or test.message
+    return said or test.message.partition("\n")[0]
 
 
 # --------------------------------------------------------------- annotations
@@ -237,18 +237,14 @@ def _test_row(test: TestReport) -> list[str]:
 
 
 def _instance_row(instance: InstanceReport) -> list[str]:
-    until_ready = sum(
-        phase.end - phase.start
-        for phase in instance.phases
-        if phase.name not in (State.READY.value, State.DESTROYING.value, State.FAILED.value)
-    )
+    ready = next((phase.start for phase in instance.phases if phase.name == State.READY.value), None)
     outcome = code(instance.outcome)
     return [
         str(instance.id or "-"),
         str(instance.machine or "-"),
         code(instance.gpu),
         f"{instance.usd_h:.3f}",
-        spoken(until_ready),
+        spoken(ready - instance.phases[0].start) if ready is not None else "-",
         f"{instance.cost_usd:.4f}",
         code(instance.workload),
         outcome if instance.gone else f"{outcome} **not seen to be gone**",
