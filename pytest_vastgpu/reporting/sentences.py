@@ -107,33 +107,41 @@ def outcome(attempt: Attempt) -> str:
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
-def decisive(attempts: Sequence[Attempt]) -> Verdict:
+def decisive(verdicts: Sequence[Verdict | None]) -> Verdict:
     """The verdict that stands for all failed attempts: one that ended the tries, else the most frequent one.
 
-    :param attempts: At least one has failed.
+    :param verdicts: At least one attempt has failed.
     """
-    verdicts = [attempt.verdict for attempt in attempts if attempt.verdict]
-    if verdicts[-1].failure_class in _ENDS_ALL:
-        return verdicts[-1]
-    reasons = Counter(map(verdict_line, verdicts))
-    return max(reversed(verdicts), key=lambda verdict: reasons[verdict_line(verdict)])
+    given = [verdict for verdict in verdicts if verdict]
+    if given[-1].failure_class in _ENDS_ALL:
+        return given[-1]
+    reasons = Counter(map(verdict_line, given))
+    return max(reversed(given), key=lambda verdict: reasons[verdict_line(verdict)])
 
 
 _ENDS_ALL = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
 
 
-def together(attempts: Sequence[Attempt]) -> str:
-    """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``."""
+def together(tried: Sequence[tuple[int, Verdict | None]]) -> str:
+    """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``.
+
+    :param tried: The machine of each, and its verdict.
+    """
     machines: dict[str, list[int]] = {}
-    for attempt in attempts:
-        if attempt.verdict:
-            machines.setdefault(verdict_line(attempt.verdict), []).append(attempt.offer.machine_id)
+    for machine, verdict in tried:
+        if verdict:
+            machines.setdefault(verdict_line(verdict), []).append(machine)
     parts = [
         f"{'all' if len(machines) == 1 and len(ids) > 1 else len(ids)} {verdict} "
         f"(machine{'s' * (len(set(ids)) > 1)} {', '.join(map(str, dict.fromkeys(ids)))})"
         for verdict, ids in sorted(machines.items(), key=lambda item: -len(item[1]))
     ]
-    return f"{count(len(attempts), 'attempt')}: {', '.join(parts)}"
+    return f"{count(len(tried), 'attempt')}: {', '.join(parts)}"
+
+
+def machines_of(attempts: Iterable[Attempt]) -> list[tuple[int, Verdict | None]]:
+    """The machine and the verdict of each attempt, for :func:`together`."""
+    return [(attempt.offer.machine_id, attempt.verdict) for attempt in attempts]
 
 
 def count(number: int, thing: str) -> str:
@@ -163,7 +171,7 @@ def in_short(attempts: Sequence[Attempt]) -> str:
     """
     if not any(attempt.verdict for attempt in attempts):
         return ""
-    verdict = decisive(attempts)
+    verdict = decisive([attempt.verdict for attempt in attempts])
     seen = verdict.evidence.strip().partition("\n")[0]
     return f"{verdict_line(verdict)}{f' ({seen})' if seen else ''}"
 
@@ -191,8 +199,8 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: W
             lines.append(f"     kept in: {attempt.artifacts}")
     if any(attempt.verdict for attempt in attempts):
         if len(attempts) > 1:
-            lines.append(f"  together: {together(attempts)}")
-        verdict = decisive(attempts)
+            lines.append(f"  together: {together(machines_of(attempts))}")
+        verdict = decisive([attempt.verdict for attempt in attempts])
         lines.append(f"  whose fault: {BLAME.get(verdict.failure_class, 'unknown')}")
         if verdict.remedy:
             lines.append(f"  what to do: {verdict.remedy}")
