@@ -65,6 +65,16 @@ class Fate:
 
 
 @dataclass(frozen=True)
+class KeptLog:
+    """What an instance's server has printed, kept because a test has failed."""
+
+    since: str
+    """Since the test got the instance; the middle of a huge log is cut out."""
+    file: str
+    """Path of the file that has all of it, from the server's start on; empty where it could not be written."""
+
+
+@dataclass(frozen=True)
 class Lease:
     """A test's right to use an instance, as plain values."""
 
@@ -366,6 +376,15 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def keep_log(self, mark: Mark) -> KeptLog:
+        """Keep what the server has printed as evidence of a test that has failed; at the instance's first failed test
+        also what the instance looks like then: GPUs, kernel messages, processes, disk, memory.
+
+        :param mark: Where its server was when the test got it.
+        """
+        raise NotImplementedError
+
+    @_call
     def fate(self, mark: Mark) -> Fate | None:
         """Check with SSH and the market what became of the instance and its server; None if both live, or where the
         test itself gave the instance back.
@@ -481,7 +500,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "check_gpus", "serve", "logs", "fate"),
+        *("run", "address", "check_gpus", "serve", "logs", "keep_log", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

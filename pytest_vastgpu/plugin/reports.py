@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_vastgpu.client.calls import Fate
+from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.text import sanitize
@@ -28,7 +29,9 @@ from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 LOG_LINES = 40
-"""Lines of the server's log in the report of a failed test."""
+"""Most lines of a living server's log in the report of a failed test: the last ones since it got the instance."""
+SINCE = "vastgpu server log (since the test got the instance)"
+"""The name of the report's section with the log."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 """The instances that this try of a test has used."""
@@ -226,14 +229,19 @@ def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bo
         elif fate is not None:
             report.sections.append(("vastgpu what became of the server", _story(fate, instance)))
         if fate is None and report.failed and not told:
-            with suppress(VastGpuError):  # the test has given it back
-                report.sections.append(("vastgpu server log (end)", sanitize.tail(instance.logs(), LOG_LINES)))
+            with suppress(VastGpuError):  # what is known of the instance is told all the same
+                report.sections.append((SINCE, _log(instance.keep_log(instance.mark))))
         elif fate is not None and fate.log:
-            log = sanitize.block(fate.log)
-            report.sections.append(("vastgpu server log (since the test got the instance)", log))
+            report.sections.append((SINCE, sanitize.block(fate.log)))
     if not stories:
         return None
     return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories))
+
+
+def _log(kept: KeptLog) -> str:
+    """What a server that lives has printed during a test, and where the rest is."""
+    shown = sanitize.tail(kept.since, LOG_LINES) or "[it has printed nothing since]"
+    return f"{shown}\n[all of it, from the server's start on: {sanitize.line(kept.file)}]" if kept.file else shown
 
 
 def _story(fate: Fate, instance: VastInstance) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -117,6 +119,10 @@ class InstanceAccess:
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
         return self._registry[label].read_log()
+
+    def keep_log(self, label: str, mark: Mark) -> KeptLog:
+        """See :meth:`Leases.keep_log`."""
+        return self._registry[label].keep_log(mark)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""

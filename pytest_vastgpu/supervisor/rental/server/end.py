@@ -51,8 +51,7 @@ class ServerEnd:
 
     def log_since(self, mark: Mark) -> str:
         """What it had printed since a test got it."""
-        count = max(0, self.printed - mark.log)
-        return bounded(self.log[-count:] if count else "", LOG_CHARS)
+        return printed_since(mark, self.log, self.printed)
 
     def fate(self, mark: Mark, then: str) -> Fate:
         """What a test learns whose server this was.
@@ -67,6 +66,16 @@ class ServerEnd:
         what = f"the server {self.how} {when}{before}"
         excuses = self.verdict.failure_class.blames_machine or after_s <= 0 or bool(self.stopped)
         return Fate(what, self.verdict, excuses, then, self.log_since(mark))
+
+
+def printed_since(mark: Mark, log: str, printed: int) -> str:
+    """What a server has printed since a test got it.
+
+    :param log: All that it has printed; the middle of a huge log is cut out.
+    :param printed: Characters that it has printed.
+    """
+    count = max(0, printed - mark.log)
+    return bounded(log[-count:] if count else "", LOG_CHARS)
 
 
 def ended(exit_code: int | None) -> str:

@@ -141,6 +141,18 @@ class WatchedServer:
         """
         return Mark(start, self._monitor.printed, self.unanswered, self._clock.time())
 
+    def log(self, *, fresh: bool) -> tuple[str, int]:
+        """All that it has printed, as far as it is kept, and how many characters that were.
+
+        :param fresh: Whether to ask the instance for the newest lines.
+        """
+        if self.end is not None:
+            return self.end.log, self.end.printed
+        if fresh:
+            with suppress(ConnectFailed, Cancelled):
+                self._monitor.catch_up()
+        return self._monitor.observe(self.age_s).log, self._monitor.printed
+
     def look(self, unanswered: int | None = None) -> ServerEnd | None:
         """Ask the instance what has become of it; None: it serves.
 
