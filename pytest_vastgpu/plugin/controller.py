@@ -215,8 +215,8 @@ class Controller:
 
     def _after_its_death(self, story: str) -> Summary:
         """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
-        from pytest_vastgpu.supervisor.ledger.ledger import FILE
-        from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+        from pytest_vastgpu.core.ledger_record import FILE
+        from pytest_vastgpu.core.ledger_record import read_ledger
 
         self._story = story
         known = self.process.line.supervisor
