@@ -135,14 +135,14 @@ def parse_ledger(data: bytes) -> Record:
 
 
 def _after(entry: LedgerEntry, row: Mapping[str, object]) -> LedgerEntry:
-    step = row.get("step")
+    step = str(row.get("step"))
     return replace(
         entry,
         instance_id=_whole(row.get("instance_id")) or entry.instance_id,
         gone=entry.gone or step in _OVER,
         intended_at=_number(row.get("time")) if step == "intended" else entry.intended_at,
         kept_until=_number(row.get("until")) if step == "kept" else entry.kept_until,
-        step=str(step),
+        step=step,
         cost_usd=_number(row.get("cost_usd")) or entry.cost_usd,
     )
 
@@ -160,4 +160,6 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    with contextlib.suppress(OverflowError):
+        return float(value) if isinstance(value, (int, float)) else 0.0
+    return 0.0

@@ -52,6 +52,7 @@ from pytest_vastgpu.plugin.reports import hold
 from pytest_vastgpu.plugin.running import InstanceOfRunningTest
 from pytest_vastgpu.plugin.running import Running
 from pytest_vastgpu.plugin.running import lead_to_own
+from pytest_vastgpu.plugin.test_records import carry_problem
 from pytest_vastgpu.plugin.unasked import ASKED
 from pytest_vastgpu.servers.workloads import require_workload
 
@@ -318,6 +319,7 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
         return do()
     except VastGpuError as error:
         problem, excused = str(error), error.machines_failed
+        carry_problem(item, error)
     except Cancelled:
         problem, excused = "the run is ending", False
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -20,11 +22,13 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
 from pytest_vastgpu.plugin.carried import properties_of
 from pytest_vastgpu.plugin.redacted_reports import hide_in
 from pytest_vastgpu.plugin.redacted_reports import hide_secrets
+from pytest_vastgpu.plugin.test_records import carry_verdict
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
@@ -143,7 +147,7 @@ class ReportHooks:
         if report.failed or hasattr(report, "wasxfail"):
             # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
             with suppress(VastGpuError, Cancelled):
-                excuse = explain(report, held, told=_needs_no_log(call))
+                excuse = explain(report, held, partial(carry_verdict, item), told=_needs_no_log(call))
         elif call.when == "call" and subtests.over and not subtests.failed:
             excuse = subtests.excuse  # pytest fails a test whose subtest is an error
         if excuse is not None:
@@ -209,9 +213,12 @@ def _needs_no_log(call: pytest.CallInfo[None]) -> bool:
     return call.excinfo is not None and isinstance(call.excinfo.value, ConfigurationError)
 
 
-def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False) -> Excuse | None:
+def explain(
+    report: pytest.TestReport, held: Sequence[VastInstance], keep: Callable[[Verdict], None], *, told: bool = False
+) -> Excuse | None:
     """Add to a report what became of the test's instances, and what their servers have printed.
 
+    :param keep: Called with the verdict on each of them that is one.
     :param told: Whether the test's own error says all there is to know, such as of a wrong argument: the log of a
         server that lives would only hide it.
     :returns: What takes the place of the test's own result; None: that stays.
@@ -224,6 +231,8 @@ def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bo
             instance.failed()
         about = [f"{instance!r}, {offer_line(instance.offer)}", instance.restarted]
         report.sections.append(("vastgpu instance", sanitize.block("\n".join(filter(None, about)))))
+        if fate is not None:
+            keep(fate.verdict)
         if fate is not None and fate.excuses:
             stories.append((_story(fate, instance), fate.verdict.failure_class.blames_machine))
         elif fate is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.sentences import gpus
-from pytest_vastgpu.selection.admission import Dropped
-from pytest_vastgpu.selection.ranking import Ranked
+
+if TYPE_CHECKING:  # a host has no use for them, and has them not
+    from pytest_vastgpu.selection.admission import Dropped
+    from pytest_vastgpu.selection.ranking import Ranked
 
 MOST_OFFERS = 24
 """Most offers of each kind, admitted or not, that an event has; it counts the rest."""
