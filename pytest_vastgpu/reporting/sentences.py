@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Protocol
 
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.model import HOST
@@ -107,41 +108,47 @@ def outcome(attempt: Attempt) -> str:
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
-def decisive(verdicts: Sequence[Verdict | None]) -> Verdict:
+class Tried(Protocol):
+    """An attempt, for sentences about several of them."""
+
+    @property
+    def machine_id(self) -> int:
+        """The machine's id on the market."""
+        ...
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None if it did not fail."""
+        ...
+
+
+def decisive(attempts: Sequence[Tried]) -> Verdict:
     """The verdict that stands for all failed attempts: one that ended the tries, else the most frequent one.
 
-    :param verdicts: At least one attempt has failed.
+    :param attempts: At least one has failed.
     """
-    given = [verdict for verdict in verdicts if verdict]
-    if given[-1].failure_class in _ENDS_ALL:
-        return given[-1]
-    reasons = Counter(map(verdict_line, given))
-    return max(reversed(given), key=lambda verdict: reasons[verdict_line(verdict)])
+    verdicts = [attempt.verdict for attempt in attempts if attempt.verdict]
+    if verdicts[-1].failure_class in _ENDS_ALL:
+        return verdicts[-1]
+    reasons = Counter(map(verdict_line, verdicts))
+    return max(reversed(verdicts), key=lambda verdict: reasons[verdict_line(verdict)])
 
 
 _ENDS_ALL = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
 
 
-def together(tried: Sequence[tuple[int, Verdict | None]]) -> str:
-    """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``.
-
-    :param tried: The machine of each, and its verdict.
-    """
+def together(attempts: Sequence[Tried]) -> str:
+    """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``."""
     machines: dict[str, list[int]] = {}
-    for machine, verdict in tried:
-        if verdict:
-            machines.setdefault(verdict_line(verdict), []).append(machine)
+    for attempt in attempts:
+        if attempt.verdict:
+            machines.setdefault(verdict_line(attempt.verdict), []).append(attempt.machine_id)
     parts = [
         f"{'all' if len(machines) == 1 and len(ids) > 1 else len(ids)} {verdict} "
         f"(machine{'s' * (len(set(ids)) > 1)} {', '.join(map(str, dict.fromkeys(ids)))})"
         for verdict, ids in sorted(machines.items(), key=lambda item: -len(item[1]))
     ]
-    return f"{count(len(tried), 'attempt')}: {', '.join(parts)}"
-
-
-def machines_of(attempts: Iterable[Attempt]) -> list[tuple[int, Verdict | None]]:
-    """The machine and the verdict of each attempt, for :func:`together`."""
-    return [(attempt.offer.machine_id, attempt.verdict) for attempt in attempts]
+    return f"{count(len(attempts), 'attempt')}: {', '.join(parts)}"
 
 
 def count(number: int, thing: str) -> str:
@@ -171,7 +178,7 @@ def in_short(attempts: Sequence[Attempt]) -> str:
     """
     if not any(attempt.verdict for attempt in attempts):
         return ""
-    verdict = decisive([attempt.verdict for attempt in attempts])
+    verdict = decisive(attempts)
     seen = verdict.evidence.strip().partition("\n")[0]
     return f"{verdict_line(verdict)}{f' ({seen})' if seen else ''}"
 
@@ -199,8 +206,8 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: W
             lines.append(f"     kept in: {attempt.artifacts}")
     if any(attempt.verdict for attempt in attempts):
         if len(attempts) > 1:
-            lines.append(f"  together: {together(machines_of(attempts))}")
-        verdict = decisive([attempt.verdict for attempt in attempts])
+            lines.append(f"  together: {together(attempts)}")
+        verdict = decisive(attempts)
         lines.append(f"  whose fault: {BLAME.get(verdict.failure_class, 'unknown')}")
         if verdict.remedy:
             lines.append(f"  what to do: {verdict.remedy}")

@@ -154,14 +154,14 @@ class _Story:
             if len(self.failed) > shown:
                 yield from _text("", f"and {len(self.failed) - shown} more, shown with -v", width, 1)
         elif len(self.failed) > 1:
-            yield from _text("attempts", together([(row.machine_id, row.verdict) for row in self.failed]), width, most)
+            yield from _text("attempts", together(self.failed), width, most)
         kept = [row.artifacts for row in self.failed if row.artifacts]
         if kept:
             yield from _text("kept in", _folders(kept), width, most)
 
     @property
     def _decisive(self) -> Verdict:
-        return decisive([row.verdict for row in self.failed])
+        return decisive(self.failed)
 
 
 def _stories(rows: Sequence[Row]) -> Iterator[_Story]:
@@ -176,7 +176,7 @@ def _stories(rows: Sequence[Row]) -> Iterator[_Story]:
         failed = [row for row in tried if row.verdict and not row.was_ready]
         ready = [row for row in tried if row.was_ready]
         if failed and not ready:
-            verdict = decisive([row.verdict for row in failed])
+            verdict = decisive(failed)
             never.setdefault((verdict_line(verdict), verdict.remedy), []).append(workload)
         elif failed:
             title = f"{workload}: ready at attempt {ready[0].attempt}, after {count(len(failed), 'failure')}"

@@ -19,7 +19,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import gpus
-from pytest_vastgpu.reporting.sentences import machines_of
 from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.servers.host import numbered
@@ -78,9 +77,6 @@ def test_gpus_for_people() -> None:
     assert [gpus(0, ""), gpus(1, "H100 SXM"), gpus(8, "H100 SXM")] == ["no GPU", "H100 SXM", "8x H100 SXM"]
 
 
-VERDICT = Verdict(FailureClass.INFRA_FATAL, "slow", "", "the remedy of slow")
-
-
 def failed(machine: int, reason: str, failure_class: FailureClass = FailureClass.INFRA_FATAL) -> Attempt:
     verdict = Verdict(failure_class, reason, "", f"the remedy of {reason}")
     return replace(BROKEN, number=machine, offer=make_offer(machine_id=machine), verdict=verdict)
@@ -89,7 +85,7 @@ def failed(machine: int, reason: str, failure_class: FailureClass = FailureClass
 def test_several_attempts_are_counted_and_the_most_frequent_cause_gives_the_remedy() -> None:
     attempts = [failed(1, "slow"), failed(2, "dark"), failed(3, "slow"), failed(4, "old", FailureClass.WARMUP)]
     told = "4 attempts: 2 infra_fatal: slow (machines 1, 3), 1 infra_fatal: dark (machine 2), 1 warmup: old (machine 4)"
-    assert together(machines_of(attempts)) == told
+    assert together(attempts) == told
     text = failure(workload_line(WORKLOAD), attempts, "--vast-attempts 4 allows no more").splitlines()
     assert text[-4:] == [
         f"  together: {told}",
@@ -100,8 +96,8 @@ def test_several_attempts_are_counted_and_the_most_frequent_cause_gives_the_reme
 
 
 def test_what_is_common_to_all_attempts_is_said() -> None:
-    assert together([(n, VERDICT) for n in (1, 2, 3)]) == "3 attempts: all infra_fatal: slow (machines 1, 2, 3)"
-    assert together([(1, VERDICT)]) == "1 attempt: 1 infra_fatal: slow (machine 1)"
+    assert together([failed(n, "slow") for n in (1, 2, 3)]) == "3 attempts: all infra_fatal: slow (machines 1, 2, 3)"
+    assert together([failed(1, "slow")]) == "1 attempt: 1 infra_fatal: slow (machine 1)"
 
 
 def test_a_fault_of_the_workload_stands_for_all_attempts() -> None:

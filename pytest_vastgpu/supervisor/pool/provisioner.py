@@ -29,7 +29,6 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import failure
-from pytest_vastgpu.reporting.sentences import machines_of
 from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.selection.pricing import transfer_usd
@@ -233,7 +232,7 @@ class Provisioner:
             return ProvisioningFailed(ended)
         name = self.names[workload]
         if len(attempts) > 1:
-            text = f"giving up {name}: {together(machines_of(attempts))}"
+            text = f"giving up {name}: {together(attempts)}"
             self.services.events.write(Event("", None, text, time=self.services.clock.time()))
         return ProvisioningFailed(failure(name, attempts, ended, words(workload)), attempts)
 
