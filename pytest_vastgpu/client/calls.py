@@ -62,16 +62,8 @@ class Fate:
     """What the next test gets, in a sentence."""
     log: str = ""
     """What the server printed since the test got it."""
-
-
-@dataclass(frozen=True)
-class KeptLog:
-    """What an instance's server has printed, kept because a test has failed."""
-
-    since: str
-    """Since the test got the instance; the middle of a huge log is cut out."""
-    file: str
-    """Path of the file that has all of it, from the server's start on; empty where it could not be written."""
+    artifacts: str = ""
+    """Directory of the evidence; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +85,8 @@ class Lease:
     """The instance's own random key."""
     port: int = 0
     """The server's port on the instance."""
+    attempt: int = 1
+    """Which of the attempts for its workload became ready: 1 for the first."""
 
 
 @dataclass(frozen=True)
@@ -371,16 +365,25 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def logs_since(self, mark: Mark) -> str:
+        """What the server has printed since a test got it; the middle of a long text is left out.
+
+        :param mark: Where its server was then.
+        """
+        raise NotImplementedError
+
+    @_call
     def failed(self) -> None:
         """Report that a test which used the instance has failed: with ``--vast-keep=failed`` the instance is kept."""
         raise NotImplementedError
 
     @_call
-    def keep_log(self, mark: Mark) -> KeptLog:
-        """Keep what the server has printed as evidence of a test that has failed; at the instance's first failed test
-        also what the instance looks like then: GPUs, kernel messages, processes, disk, memory.
+    def keep_log(self, mark: Mark) -> str:
+        """Keep all that the server has printed as evidence of a test that has failed; at the instance's first failed
+        test also what the instance looks like then: GPUs, kernel messages, processes, disk, memory.
 
         :param mark: Where its server was when the test got it.
+        :returns: Path of the log; empty where there is none, or it could not be written.
         """
         raise NotImplementedError
 
@@ -500,7 +503,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "check_gpus", "serve", "logs", "keep_log", "fate"),
+        *("run", "address", "check_gpus", "serve", "logs", "logs_since", "keep_log", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

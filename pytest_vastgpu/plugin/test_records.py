@@ -1,6 +1,6 @@
 """Which tests have used an instance, or failed for want of one, and what came of them: the writer of ``tests.json``.
 
-See :mod:`pytest_vastgpu.reporting.tests_file`. What only the process of a test knows travels with its last report.
+See :mod:`pytest_vastgpu.reporting.tests_file`.
 """
 
 from __future__ import annotations
@@ -17,41 +17,18 @@ import pytest
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.errors import ProvisioningFailed
-from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.plugin.carried import Carried
-from pytest_vastgpu.plugin.carried import carried
-from pytest_vastgpu.plugin.carried import carry
 from pytest_vastgpu.plugin.defects import guarded
+from pytest_vastgpu.plugin.explained import explained_of
 from pytest_vastgpu.reporting.event_facts import verdict_facts
-from pytest_vastgpu.reporting.sentences import decisive
 from pytest_vastgpu.reporting.tests_file import NAME
 from pytest_vastgpu.reporting.tests_file import VERSION
 
-PROBLEM = "vast_problem"
-"""Name under which it travels why a test got no instance, or what became of the one that it had."""
 MESSAGE_CHARS = 4000
 """Most characters of why a test has not passed."""
 _SHARE = 20
 """At most this part of the time is spent on writing: a file of many tests is not written after each of them."""
 _OUTCOMES = ("passed", "xfailed", "xpassed", "skipped", "failed", "error")
 """Of the phases of a test the last one of these counts."""
-
-
-def carry_verdict(item: pytest.Item, verdict: Verdict) -> None:
-    """Have a verdict on an instance that a test has used travel."""
-    carry(item, Carried(PROBLEM, json.dumps({"verdict": sanitize.clean(verdict_facts(verdict))})))
-
-
-def carry_problem(item: pytest.Item, error: VastGpuError) -> None:
-    """Have it travel that a test got no instance, or could not use it."""
-    found: dict[str, object] = {}
-    if isinstance(error, ProvisioningFailed) and any(attempt.verdict for attempt in error.attempts):
-        verdict = decisive(error.attempts)
-        kept_in = [attempt.artifacts for attempt in error.attempts if attempt.verdict == verdict]
-        found = {"verdict": verdict_facts(verdict), "attempts": len(error.attempts), "artifacts": kept_in[-1]}
-    carry(item, Carried(PROBLEM, json.dumps(sanitize.clean(found))))
 
 
 @dataclass
@@ -88,12 +65,11 @@ class _Record:
             self.message = "" if found == "passed" else _message(report)
         ids = [value for name, value in report.user_properties if name == "vast_instance" and isinstance(value, int)]
         self.instances = list(dict.fromkeys([*self.instances, *ids]))
-        problems = [json.loads(text) for text in carried(report, PROBLEM)]
-        for problem in problems:
-            self.verdict = problem.get("verdict") or self.verdict
-            self.attempts = problem.get("attempts", self.attempts)
-            self.artifacts = problem.get("artifacts", self.artifacts)
-        self.counts = self.counts or bool(ids or problems or self.host)
+        kept_in = [str(value) for name, value in report.user_properties if name == "vast_artifacts"]
+        self.artifacts = next(iter(kept_in), self.artifacts)
+        if (explained := explained_of(report)) is not None:
+            self.verdict, self.attempts = verdict_facts(explained.verdict), explained.attempts
+        self.counts = self.counts or bool(ids or explained or self.host)
 
     def _take_place(self, report: pytest.TestReport, now: float) -> None:
         node: Any = getattr(report, "node", None)

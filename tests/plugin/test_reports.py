@@ -14,7 +14,7 @@ CONFTEST = """
 import pytest
 
 import pytest_vastgpu.plugin.reports  # noqa: F401 - once, since runs in this process drop what they load
-from pytest_vastgpu.client.calls import Fate, KeptLog, Lease, Mark
+from pytest_vastgpu.client.calls import Fate, Lease, Mark
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass, Verdict
@@ -24,7 +24,6 @@ from tests.support.factories import make_offer
 
 class Leases:
     asked = []
-    since, file = "what is new", "vast-artifacts/run/1/server.log"
     fate_now = None
 
     def fate(self, label, mark):
@@ -32,7 +31,9 @@ class Leases:
         return self.fate_now
 
     def failed(self, label): ...
-    def keep_log(self, label, mark): return KeptLog(self.since, self.file)
+    def logs_since(self, label, mark): return self.log
+    def keep_log(self, label, mark): return self.file
+    log, file = "its \\x00 log ]]> \\ud800 end", "vast-artifacts/run/1/server.log"
     def cost(self, label): return 0.0
     def spent(self, test): return 0.0
 
@@ -61,7 +62,7 @@ def ends(instance):
     def end(failure_class="infra_fatal", excuses=None):
         verdict = Verdict(FailureClass(failure_class), "why", "a line", "do this")
         excuses = verdict.failure_class.blames_machine if excuses is None else excuses
-        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words")
+        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words", "/lost")
     return end
 
 
@@ -174,18 +175,18 @@ def test_a_subtest_that_fails_by_itself_fails_its_test_all_the_same(pytester: py
         },
     )
     assert found == {"it": {"FAILED": 2, "ERROR": 1}}
-    result.stdout.fnmatch_lines(["*what is new*"])
+    result.stdout.fnmatch_lines(["its *log ]]> * end"])
 
 
 def test_the_log_is_that_since_the_test_got_the_instance_and_the_rest_is_named(pytester: pytest.Pytester) -> None:
-    change = "    type(instance._leases).since = 'x\\n' * 99\n    assert 1 == 2\n"
+    change = "    type(instance._leases).log = 'x\\n' * 99\n    assert 1 == 2\n"
     _, result = outcomes(pytester, {"it": f"def test_it(instance):\n{change}"})
     kept = "[all of it, from the server's start on: vast-artifacts/run/1/server.log]"
     section = result.outlines[: result.outlines.index(kept)]
     assert section[-LOG_LINES:] == ["x"] * LOG_LINES
     assert "server log (since the test got the instance)" in section[-LOG_LINES - 1]
     _, result = outcomes(
-        pytester, {"it": "def test_it(instance):\n    type(instance._leases).since = ''\n    assert 0\n"}
+        pytester, {"it": "def test_it(instance):\n    type(instance._leases).log = ''\n    assert 0\n"}
     )
     result.stdout.fnmatch_lines(["[[]it has printed nothing since]", "[[]all of it, from the server's start on: *]"])
 

@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 
-from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin import leases
@@ -152,8 +151,11 @@ class Notes:
 
     def fate(self, label: str, mark: object) -> None: ...
 
-    def keep_log(self, label: str, mark: object) -> KeptLog:
-        return KeptLog(f"log of {label}", "")
+    def logs_since(self, label: str, mark: object) -> str:
+        return f"log of {label}"
+
+    def keep_log(self, label: str, mark: object) -> str:
+        return ""
 
     def _note(self, call: str, test: str) -> None:
         self.calls.append(f"{call} {test.rpartition('::')[2]}")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from pytest_vastgpu.client.calls import Fate
-from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.errors import NoOffers
@@ -170,8 +169,11 @@ class HostsInMemory:
 
     def failed(self, label: str) -> None: ...
 
-    def keep_log(self, label: str, mark: Mark) -> KeptLog:
-        return KeptLog(f"log of {label}", "")
+    def logs_since(self, label: str, mark: Mark) -> str:
+        return f"log of {label}"
+
+    def keep_log(self, label: str, mark: Mark) -> str:
+        return ""
 
     def cost(self, label: str) -> float:
         return 0.25

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.client.calls import PipeRequest
@@ -45,7 +44,7 @@ class InstanceAccess:
     def lease(self, label: str) -> Lease:
         """The lease of an instance: everything that a test needs in order to use it."""
         rental = self._registry[label]
-        seconds = rental.attempt().seconds
+        attempt = rental.attempt()
         offer = replace(rental.offer, price_usd_h=rental.cost.usd_h)
         return Lease(
             rental.label,
@@ -53,11 +52,12 @@ class InstanceAccess:
             offer,
             rental.endpoint,
             dict(rental.headers),
-            seconds,
+            attempt.seconds,
             rental.mark(),
             rental.restarted,
             rental.api_key,
             rental.workload.port,
+            attempt.number,
         )
 
     def run(self, label: str, command: str, timeout_s: float, stdin: str = "") -> ProbeResult:
@@ -120,8 +120,12 @@ class InstanceAccess:
         """See :meth:`Leases.logs`."""
         return self._registry[label].read_log()
 
-    def keep_log(self, label: str, mark: Mark) -> KeptLog:
-        """See :meth:`Leases.keep_log`."""
+    def logs_since(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.logs_since`."""
+        return self._registry[label].log_since(mark)
+
+    def keep_log(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.keep_log`."""
         return self._registry[label].keep_log(mark)
 
     def cost(self, label: str) -> float:

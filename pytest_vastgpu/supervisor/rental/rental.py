@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_vastgpu.client.calls import KeptLog
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
@@ -51,7 +50,7 @@ from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
-from pytest_vastgpu.supervisor.rental.server.end import printed_since
+from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.job import Launched
 from pytest_vastgpu.supervisor.rental.server.starts import Starts
 from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
@@ -225,20 +224,28 @@ class Rental:
         """Note that a test that used it has failed."""
         self.went_wrong = True
 
-    def keep_log(self, mark: Mark) -> KeptLog:
+    @property
+    def _serves(self) -> bool:
+        """Whether the instance is there to be asked."""
+        return self.state is State.READY and self.cut_short is None
+
+    def log_since(self, mark: Mark) -> str:
+        """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.logs_since`."""
+        return log_since(*self.servers[mark.start].log(fresh=self._serves), mark)
+
+    def keep_log(self, mark: Mark) -> str:
         """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.keep_log`."""
-        serves = self.state is State.READY and self.cut_short is None
-        log, printed = self.servers[mark.start].log(fresh=serves)
+        serves = self._serves
+        log, _ = self.servers[mark.start].log(fresh=serves)
         look = serves and self.connection is not None and not self._looked_at
         self._looked_at = self._looked_at or look
         connection = self.connection.living() if look and self.connection is not None else None
         limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
         try:
-            file = str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending)) if log else ""
+            return str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending)) if log else ""
         except OSError as error:
             self.tell(f"the server's log cannot be kept: {error}")
-            file = ""
-        return KeptLog(printed_since(mark, log, printed), file)
+            return ""
 
     def forget_tests(self) -> None:
         """Forget what tests of an earlier run have done: failures, and starts of the server that they had got."""

@@ -51,7 +51,7 @@ class ServerEnd:
 
     def log_since(self, mark: Mark) -> str:
         """What it had printed since a test got it."""
-        return printed_since(mark, self.log, self.printed)
+        return log_since(self.log, self.printed, mark)
 
     def fate(self, mark: Mark, then: str) -> Fate:
         """What a test learns whose server this was.
@@ -68,11 +68,10 @@ class ServerEnd:
         return Fate(what, self.verdict, excuses, then, self.log_since(mark))
 
 
-def printed_since(mark: Mark, log: str, printed: int) -> str:
-    """What a server has printed since a test got it.
+def log_since(log: str, printed: int, mark: Mark) -> str:
+    """The part of a log that a server has printed since a test got it; the middle of a long one is cut out.
 
-    :param log: All that it has printed; the middle of a huge log is cut out.
-    :param printed: Characters that it has printed.
+    :param printed: Characters that the server has printed in all, also where the middle of ``log`` is cut out.
     """
     count = max(0, printed - mark.log)
     return bounded(log[-count:] if count else "", LOG_CHARS)
