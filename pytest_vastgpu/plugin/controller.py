@@ -39,6 +39,8 @@ from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.plugin.test_records import TestRecords
 from pytest_vastgpu.plugin.wait_display import giving_back
+from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import Why
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -230,16 +232,17 @@ class Controller:
         if known is None or not known.log:
             return Summary([], [], [], "")
         directory = Path(known.log).parent
-        left: list[str] = []
+        left: list[Alive] = []
         ends = time.monotonic() + self._timeouts.guard_within_s
         while time.monotonic() < ends:
             try:
                 entries = read_ledger(directory / FILE).left(time.time())
             except OSError as error:
-                left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
+                cause = f"its ledger cannot be read: {error}"
+                left = [Alive(Why.RESISTS, f"what run {directory.name} has left", "vastgpu ls", cause=cause)]
                 break
             why = "its supervisor has died, or does not answer"
-            left = [str(NotDestroyed(entry.instance_id or entry.label, why)) for entry in entries]
+            left = [NotDestroyed(entry.instance_id or entry.label, why).alive for entry in entries]
             if not left:
                 break
             if self._waits is not None:
@@ -255,7 +258,8 @@ class Controller:
                 sys.stderr.write(f"{line}\n")
 
     def _bad_news(self) -> list[str]:
-        left = [f"vastgpu: STILL RUNNING: {problem}" for problem in (self._summary.problems if self._summary else ())]
+        problems = self._summary.problems if self._summary else ()
+        left = [f"vastgpu: {line}" for problem in problems for line in problem.lines()]
         return [*([f"vastgpu: {self._story}"] if self._story else []), *left]
 
     @pytest.hookimpl(trylast=True)

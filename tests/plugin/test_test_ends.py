@@ -223,7 +223,7 @@ def test_fails(vast_instance):
     ]
     for case in pytester.path.joinpath("junit.xml").read_text().split("</testcase>")[:-1]:
         names = re.findall('<property name="(vast_[^"]*)"', case)
-        assert len(names) == len(set(names)) == 7
+        assert len(names) == len(set(names)) == 8
     assert ends[2]["mine"] == 3, "what the test itself has noted is its own affair"
 
 
