@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,8 @@ from pytest_vastgpu.reporting.sentences import verdict_line
 
 WORKLOAD_CHARS = 40
 """Most characters of a workload in the table."""
+SHORT_WORKLOAD_CHARS = 20
+"""The same on a narrow terminal."""
 MOST_ROWS = 16
 """Most lines of the table, where nobody has asked for more."""
 MOST_STORIES = 6
@@ -50,6 +53,7 @@ _READABLE_COLUMNS = 100
 """Texts are no wider than that: on a wide terminal, long lines are hard to read."""
 _NAMES = 15
 """Columns of what stands before a text, such as ``whose fault``."""
+_LEAST_NAME = 12
 _LOST_IN_WRAPPING = 10
 """Columns that a line may leave empty, since words are kept whole."""
 
@@ -117,7 +121,7 @@ def summary(rows: Sequence[Row], width: int, verbosity: int = 0) -> list[Line]:
     told = len(stories) if verbosity > 0 else MOST_STORIES
     lines = [line for story in stories[:told] for line in story.lines(min(width, _READABLE_COLUMNS), verbosity)]
     if len(stories) > told:
-        more = sorted({story.title for story in stories[told:]})
+        more = sorted({story.workloads for story in stories[told:]})
         lines.append(Line(cut_end(f"and {len(more)} more, shown with -v: {some(more)}", width), "red"))
     if verbosity < 0 or not rows:
         return lines
@@ -128,7 +132,9 @@ def summary(rows: Sequence[Row], width: int, verbosity: int = 0) -> list[Line]:
 class _Story:
     """What went wrong, once or in the same way for several workloads."""
 
-    title: str
+    what: str
+    """With ``{}`` for the workloads, which are shortened first."""
+    workloads: str
     colour: str
     failed: Sequence[Row]
     usd: float
@@ -136,7 +142,9 @@ class _Story:
     def lines(self, width: int, verbosity: int) -> Iterator[Line]:
         """It for people, the most important first."""
         cost = f"; {self.usd:.4f} USD"
-        yield Line(cut_end(self.title, width - len(cost)) + cost, self.colour)
+        room = width - len(cost) - len(self.what) + len("{}")
+        names = cut_middle(self.workloads, max(_LEAST_NAME, room - 1), "…")
+        yield Line(cut_end(self.what.format(names), width - len(cost)) + cost, self.colour)
         if verbosity < 0:
             yield from _text("what to do", self._decisive.remedy, width, 1)
             return
@@ -179,16 +187,17 @@ def _stories(rows: Sequence[Row]) -> Iterator[_Story]:
             verdict = decisive(failed)
             never.setdefault((verdict_line(verdict), verdict.remedy), []).append(workload)
         elif failed:
-            title = f"{workload}: ready at attempt {ready[0].attempt}, after {count(len(failed), 'failure')}"
-            late.append(_Story(title, "yellow", failed, sum(row.cost_usd for row in failed)))
+            what = f"{{}}: ready at attempt {ready[0].attempt}, after {count(len(failed), 'failure')}"
+            late.append(_Story(what, workload, "yellow", failed, sum(row.cost_usd for row in failed)))
         for row in ready:
             if row.verdict:
-                title = f"instance {row.instance_id} ({workload}) was lost in use"
-                lost.append(_Story(title, "red", [row], row.cost_usd))
+                what = f"instance {row.instance_id} ({{}}) was lost in use"
+                lost.append(_Story(what, workload, "red", [row], row.cost_usd))
     for names in never.values():
         failed = [row for name in names for row in by_workload[name]]
-        title = f"no instance became ready for {some(names)} ({count(len(failed), 'attempt')})"
-        yield _Story(title, "red", [row for row in failed if row.verdict], sum(row.cost_usd for row in failed))
+        what = f"no instance became ready for {{}} ({count(len(failed), 'attempt')})"
+        usd = sum(row.cost_usd for row in failed)
+        yield _Story(what, some(names), "red", [row for row in failed if row.verdict], usd)
     yield from lost
     yield from late
 
@@ -259,9 +268,12 @@ def table(rows: Sequence[Row], width: int, most: int) -> list[str]:
         ordered = sorted(rows, key=lambda row: row.verdict is None)
         shown, rest = ordered[: most - 1], ordered[most - 1 :]
     expendable = sorted(EXPENDABLE, key=lambda each: each != "workload" or len({row.workload for row in shown}) > 1)
-    for left_out in range(len(expendable) + 1):
-        headings = [each for each in COLUMNS if each not in expendable[:left_out]]
-        lines = columns(headings, [[COLUMNS[each](row) for each in headings] for row in shown])
+    for step in range(len(expendable) + 2):
+        headings = [each for each in COLUMNS if each not in expendable[: max(0, step - 1)]]
+        short = [
+            replace(row, workload=cut_middle(row.workload, SHORT_WORKLOAD_CHARS, "…")) if step else row for row in shown
+        ]
+        lines = columns(headings, [[COLUMNS[each](row) for each in headings] for row in short])
         if max(map(columns_of, lines)) <= width:
             break
     if rest:
@@ -279,7 +291,7 @@ def total(rows: Sequence[Row]) -> str:
     return f"{count(len(rented), 'instance')}{f' ({failed} failed)' if failed else ''}, {cost:.4f} USD"
 
 
-def dearest(tests: Mapping[str, Decimal], most: int = 5) -> list[str]:
+def dearest(tests: Mapping[str, Decimal] | Mapping[str, float], most: int = 5) -> list[str]:
     """The most expensive tests, one line each: ``0.000123 USD  test_it.py::test_it``.
 
     :param tests: USD by node id, the most expensive first.

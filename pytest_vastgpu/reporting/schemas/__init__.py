@@ -6,8 +6,6 @@ and none changes what it means, without another version.
 
 from __future__ import annotations
 
-from importlib import resources
-
 NAMES = ("cost", "events", "tests")
 """Of ``cost.json``, of a line of ``events.jsonl``, and of ``tests.json``."""
 
@@ -17,4 +15,6 @@ def schema(name: str) -> str:
 
     :param name: One of :data:`NAMES`.
     """
+    from importlib import resources
+
     return resources.files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8")
