@@ -8,7 +8,6 @@ from pathlib import Path
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.output import columns
 from pytest_vastgpu.cli.output import say
-from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.cli.report import LAST
 from pytest_vastgpu.cli.run_list import NoSuchRun
 from pytest_vastgpu.cli.run_list import chosen
@@ -100,6 +99,4 @@ def _read(word: str) -> RunReport:
     if not report.instances and not report.tests and len(report.missing) > 1:
         why = "; ".join(report.missing)
         raise VastGpuError(f"the files in {directory} say nothing of a run: {sanitize.line(why)}")
-    if report.running:
-        tell(f"run {report.id} goes on, or its supervisor keeps instances warm: this is what is known so far")
     return report
