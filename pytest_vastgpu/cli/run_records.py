@@ -23,10 +23,8 @@ from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import LedgerEntry
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.alive import Alive
-from pytest_vastgpu.reporting.alive import Why
-from pytest_vastgpu.reporting.alive import destroys
-from pytest_vastgpu.reporting.alive import left
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
@@ -117,13 +115,14 @@ class RunRecord:
         if rented.gone:
             return []
         what = rented.id or rented.label
-        name, until = f"instance {what}", max(rented.kept_until, rented.warm_until)
         if rented.kept_until > now:
-            return [Alive(Why.KEPT, name, destroys(what), rented.usd_h, until, until - now, ssh=f"vastgpu ssh {what}")]
+            until = rented.kept_until
+            return [alive.kept(what, rented.usd_h, until, until - now, f"vastgpu ssh {what}")]
         if rented.warm_until > now:
-            return [Alive(Why.WARM, name, "vastgpu down", rented.usd_h, until, until - now, rented.workload)]
+            until = rented.warm_until
+            return [alive.warm(what, rented.workload, rented.usd_h, until, until - now)]
         label = Label.parse(rented.label)
-        return [left(what, self.id, now, rented.usd_h, label.ends_at if label else 0.0)] if rented.left else []
+        return [alive.left(what, self.id, now, rented.usd_h, label.ends_at if label else 0.0)] if rented.left else []
 
     def artifacts(self, label: str) -> Path | None:
         """The directory with the evidence of a failed attempt; None where there is none."""

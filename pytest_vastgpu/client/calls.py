@@ -23,9 +23,8 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.alive import Alive
-from pytest_vastgpu.reporting.alive import Why
-from pytest_vastgpu.reporting.alive import destroys
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.settings import Settings
 
@@ -201,8 +200,7 @@ class Kept:
     @property
     def alive(self) -> Alive:
         """What is said of it."""
-        what, command = f"instance {self.instance_id}", destroys(self.instance_id)
-        return Alive(Why.KEPT, what, command, self.price_usd_h, self.until, self.seconds, ssh=self.ssh)
+        return alive.kept(self.instance_id, self.price_usd_h, self.until, self.seconds, self.ssh)
 
 
 @dataclass(frozen=True)
@@ -238,8 +236,7 @@ class Warm:
     @property
     def alive(self) -> Alive:
         """What is said of it."""
-        what, price = f"instance {self.instance_id}", self.price_usd_h
-        return Alive(Why.WARM, what, "vastgpu down", price, self.until, self.seconds, self.workload)
+        return alive.warm(self.instance_id, self.workload, self.price_usd_h, self.until, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.html_report import add_panel
 from pytest_vastgpu.plugin.measurements import MeasurementReport
+from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
@@ -49,6 +50,7 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.plugin.github import GitHub
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 
@@ -89,6 +91,7 @@ class Controller:
         """With the files of this run."""
         self._records = TestRecords(config, self.directory)
         config.pluginmanager.register(self._records, "vastgpu-records")
+        self._github = _github(config)
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
         self._waits: _Waits | None = None
@@ -194,6 +197,8 @@ class Controller:
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self._records.end(int(session.exitstatus))
+            if self._github is not None:
+                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
@@ -275,6 +280,8 @@ class Controller:
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)
+        if self._github is not None:
+            self._github.annotate(terminalreporter)
 
 
 class _Waits:
@@ -308,6 +315,18 @@ class _Waits:
         self._in_place = self._show(text)
         if not self._in_place:
             self._say(text)
+
+
+def _github(config: pytest.Config) -> GitHub | None:
+    """What shows the run on GitHub; None elsewhere, and for a run within a test of another one."""
+    from pytest_vastgpu.plugin.github import GitHub
+    from pytest_vastgpu.plugin.github import is_asked
+
+    if config.stash[NESTED] or not is_asked():
+        return None
+    shows = GitHub(config)
+    config.pluginmanager.register(shows, "vastgpu-github")
+    return shows
 
 
 def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:
