@@ -191,9 +191,10 @@ from pytest_vastgpu.plugin.terminal import summarise
 from tests.reporting.test_cost_file import BOOKS
 
 def pytest_terminal_summary(terminalreporter, config):
-    if "broken" in str(config.args):
-        pytest.MonkeyPatch().setattr(pytest_vastgpu.reporting.summary, "table", None)
-    summarise(terminalreporter, Summary(BOOKS, [], [Kept(7, "ssh root@x", 0.36, 2e9, 60.0)], "/runs/ab/cost.json"))
+    with pytest.MonkeyPatch.context() as patch:
+        if "broken" in str(config.args):
+            patch.setattr(pytest_vastgpu.reporting.summary, "table", None)
+        summarise(terminalreporter, Summary(BOOKS, [], [Kept(7, "ssh root@x", 0.36, 2e9, 60.0)], "/runs/ab/cost.json"))
 """
 
 
