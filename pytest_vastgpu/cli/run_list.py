@@ -61,7 +61,7 @@ def tell_run(word: str, *, as_json: bool) -> int:
     :returns: The exit code.
     :raises NoSuchRun: if there is none, or more than one.
     """
-    run, now = _chosen(word), time.time()
+    run, now = chosen(word), time.time()
     found = steps(run)
     if as_json:
         instances = [_instance(run, each, found.get(each.label, ())) for each in run.rented]
@@ -76,7 +76,12 @@ def tell_run(word: str, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _chosen(word: str) -> RunRecord:
+def chosen(word: str) -> RunRecord:
+    """The run that is meant.
+
+    :param word: Its id, or the start of it.
+    :raises NoSuchRun: if there is none, or more than one.
+    """
     runs = all_runs()
     matching = [run for run in runs if run.id == word] or [run for run in runs if run.id.startswith(word)]
     if len(matching) == 1:

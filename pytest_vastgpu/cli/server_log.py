@@ -1,7 +1,7 @@
 """What ``vastgpu logs`` does: prints the log of an instance's server, and follows it.
 
 Over SSH the log is that of the setup command and the server. Where nobody can log in (yet), it is the container's log,
-which the market has. Of an instance that is gone it is what the run has kept, if its start had failed.
+which the market has. Of an instance that is gone it is what the run has kept, if its start or a test had failed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _show_kept(word: str, lines: int | None) -> int:
     try:
         text = read_file(path, _MOST_BYTES).decode(errors="replace")
     except FileNotFoundError as missing:
-        raise NoLog(f"{absent(word)}; logs are kept where a start fails, and {path} is not there") from missing
+        raise NoLog(
+            f"{absent(word)}; logs are kept where a start or a test fails, and {path} is not there"
+        ) from missing
     except OSError as error:
         raise NoLog(f"{absent(word)}; its log {path} cannot be read: {error.strerror}") from error
     tell(f"{absent(word)}; this is from {path}")

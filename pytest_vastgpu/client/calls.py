@@ -370,6 +370,16 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def keep_log(self, mark: Mark) -> str:
+        """Keep all that the server has printed as evidence of a test that has failed; at the instance's first failed
+        test also what the instance looks like then: GPUs, kernel messages, processes, disk, memory.
+
+        :param mark: Where its server was when the test got it.
+        :returns: Path of the log; empty where there is none, or it could not be written.
+        """
+        raise NotImplementedError
+
+    @_call
     def fate(self, mark: Mark) -> Fate | None:
         """Check with SSH and the market what became of the instance and its server; None if both live, or where the
         test itself gave the instance back.
@@ -485,7 +495,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "check_gpus", "serve", "logs", "logs_since", "fate"),
+        *("run", "address", "check_gpus", "serve", "logs", "logs_since", "keep_log", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import State
 
+VERSION = 1
+"""Of the lines of the file; see ``reporting/schemas/events.json``. Keys may be added without another version."""
 _log = logging.getLogger("pytest_vastgpu")
 
 
@@ -70,7 +72,8 @@ class EventLog:
         """
         facts = {name: sanitize.clean(value) for name, value in event.facts.items()}
         event = replace(event, text=sanitize.line(event.text), facts=facts)
-        row = {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
+        row: dict[str, object] = {"version": VERSION}  # in each line: files may be joined, and cut
+        row |= {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
         with self._lock:
             try:
                 with self.path.open("a", encoding="utf-8") as file:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +33,9 @@ from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 LOG_LINES = 40
-"""Lines of the server's log in the report of a failed test."""
+"""Most lines of a living server's log in the report of a failed test: the last ones since it got the instance."""
+SINCE = "vastgpu server log (since the test got the instance)"
+"""The name of the report's section with the log."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 """The instances that this try of a test has used."""
@@ -151,7 +156,8 @@ class ReportHooks:
         if report.failed or hasattr(report, "wasxfail"):
             # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
             with suppress(VastGpuError, Cancelled):
-                excuse, fates = explain(report, held, told=_needs_no_log(call))
+                kept = partial(_note_artifacts, item)
+                excuse, fates = explain(report, held, kept, told=_needs_no_log(call))
                 for fate in sorted(fates, key=lambda fate: not fate.excuses)[:1]:
                     explained.note(item, explained.Explained.by_fate(fate))
         elif call.when == "call" and subtests.over and not subtests.failed:
@@ -215,15 +221,20 @@ class Excuse:
             report.when = "setup"
 
 
+def _note_artifacts(item: pytest.Item, directory: str) -> None:
+    add(item, [("vast_artifacts", sanitize.line(directory))])
+
+
 def _needs_no_log(call: pytest.CallInfo[None]) -> bool:
     return call.excinfo is not None and isinstance(call.excinfo.value, ConfigurationError)
 
 
 def explain(
-    report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False
+    report: pytest.TestReport, held: Sequence[VastInstance], kept: Callable[[str], None], *, told: bool = False
 ) -> tuple[Excuse | None, list[Fate]]:
     """Add to a report what became of the test's instances, and what their servers have printed.
 
+    :param kept: Called with the directory that has a server's whole log.
     :param told: Whether the test's own error says all there is to know, such as of a wrong argument: the log of a
         server that lives would only hide it.
     :returns: What takes the place of the test's own result, None: that stays; and what became of the instances.
@@ -243,14 +254,22 @@ def explain(
         elif fate is not None:
             report.sections.append(("vastgpu what became of the server", _story(fate, instance)))
         if fate is None and report.failed and not told:
-            with suppress(VastGpuError):  # the test has given it back
-                report.sections.append(("vastgpu server log (end)", sanitize.tail(instance.logs(), LOG_LINES)))
+            with suppress(VastGpuError):  # what is known of the instance is told all the same
+                file = instance.keep_log(instance.mark)
+                report.sections.append((SINCE, _log(instance.logs_since(instance.mark), file)))
+                if file:
+                    kept(str(Path(file).parent))
         elif fate is not None and fate.log:
-            log = sanitize.block(fate.log)
-            report.sections.append(("vastgpu server log (since the test got the instance)", log))
+            report.sections.append((SINCE, sanitize.block(fate.log)))
     if not stories:
         return None, fates
     return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories)), fates
+
+
+def _log(since: str, file: str) -> str:
+    """What a server that lives has printed during a test, and where the rest is."""
+    shown = sanitize.tail(since, LOG_LINES) or "[it has printed nothing since]"
+    return f"{shown}\n[all of it, from the server's start on: {sanitize.line(file)}]" if file else shown
 
 
 def _story(fate: Fate, instance: VastInstance) -> str:

@@ -68,9 +68,10 @@ class _Record:
             self.message = "" if found == "passed" else _message(report)
         ids = [value for name, value in report.user_properties if name == "vast_instance" and isinstance(value, int)]
         self.instances = list(dict.fromkeys([*self.instances, *ids]))
+        kept_in = [str(value) for name, value in report.user_properties if name == "vast_artifacts"]
+        self.artifacts = next(reversed(kept_in), self.artifacts)
         if (explained := explained_of(report)) is not None:
             self.verdict, self.attempts = verdict_facts(explained.verdict), explained.attempts
-            self.artifacts = next(reversed(explained.artifacts), "")
         self.counts = self.counts or bool(ids or explained or self.host)
 
     def _take_place(self, report: pytest.TestReport, now: float) -> None:

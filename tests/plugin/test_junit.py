@@ -101,7 +101,7 @@ def test_whose_fault_it_was_is_a_property_also_of_errors(pytester: pytest.Pytest
         "test_lost": {"vast_verdict": ["runtime_lost"]} | lost,
         "test_own": {"vast_verdict": ["unknown"]} | lost,
         "test_passes": had_one,
-        "test_fails": had_one,
+        "test_fails": {"vast_artifacts": ["vast-artifacts/run/1"]} | had_one,
         "test_teardown": {"vast_verdict": ["infra_fatal"]} | lost,
     }
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import of_run
 from pytest_vastgpu.reporting.page.timeline import STEPS
 from pytest_vastgpu.reporting.page.timeline import span
 from pytest_vastgpu.reporting.run_report import InstanceReport
@@ -116,7 +117,7 @@ class Page:
     @cached_property
     def alive(self) -> list[Alive]:
         """What is still alive."""
-        return self.report.alive
+        return of_run(self.report, self.report.ended)
 
     @property
     def facts(self) -> list[str]:

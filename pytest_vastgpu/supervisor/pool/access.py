@@ -122,9 +122,11 @@ class InstanceAccess:
 
     def logs_since(self, label: str, mark: Mark) -> str:
         """See :meth:`InstanceCalls.logs_since`."""
-        rental = self._registry[label]
-        answers = rental.state is State.READY and rental.cut_short is None
-        return rental.servers[mark.start].log_since(mark, answers=answers)
+        return self._registry[label].log_since(mark)
+
+    def keep_log(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.keep_log`."""
+        return self._registry[label].keep_log(mark)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""

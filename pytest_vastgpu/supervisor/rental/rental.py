@@ -52,6 +52,7 @@ from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
+from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.job import Launched
 from pytest_vastgpu.supervisor.rental.server.starts import Starts
 from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
@@ -123,13 +124,15 @@ class Rental:
         self.shown = Shown()
         """What it shows to people who wait for it."""
         self.directory = services.artifacts / str(number)
-        """Where evidence is kept if the attempt fails."""
+        """Where evidence is kept if the attempt fails, or a test that uses it."""
         self.facts: HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         self.purpose = sanitize.line(name)
         """The workload in words."""
         self.unsettled = False
+        self._looked_at = False
+        """Whether a test has failed on it, and it was looked at."""
         self.went_wrong = False
         """Whether its bring-up failed, or a test that used it."""
         self._detail = False
@@ -230,9 +233,32 @@ class Rental:
         """Note that a test that used it has failed."""
         self.went_wrong = True
 
+    @property
+    def _serves(self) -> bool:
+        """Whether the instance is there to be asked."""
+        return self.state is State.READY and self.cut_short is None
+
+    def log_since(self, mark: Mark) -> str:
+        """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.logs_since`."""
+        return log_since(*self.servers[mark.start].log(fresh=self._serves), mark)
+
+    def keep_log(self, mark: Mark) -> str:
+        """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.keep_log`."""
+        serves = self._serves
+        log, _ = self.servers[mark.start].log(fresh=serves)
+        look = serves and self.connection is not None and not self._looked_at
+        self._looked_at = self._looked_at or look
+        connection = self.connection.living() if look and self.connection is not None else None
+        limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
+        try:
+            return str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending)) if log else ""
+        except OSError as error:
+            self.tell(f"the server's log cannot be kept: {error}")
+            return ""
+
     def forget_tests(self) -> None:
         """Forget what tests of an earlier run have done: failures, and starts of the server that they had got."""
-        self.went_wrong = False
+        self.went_wrong = self._looked_at = False
         self.servers.forget_earlier()
 
     # ---------------------------------------------------------------- the end

@@ -27,7 +27,6 @@ from pytest_vastgpu.supervisor.rental.server import gpu_memory
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.server.end import judge
-from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.gpu_memory import GpuMemory
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.state import parse
@@ -145,18 +144,17 @@ class WatchedServer:
         """
         return Mark(start, self._monitor.printed, self.unanswered, self._clock.time())
 
-    def log_since(self, mark: Mark, *, answers: bool) -> str:
-        """What it has printed since a test got it, as far as that is known.
+    def log(self, *, fresh: bool) -> tuple[str, int]:
+        """All that it has printed, as far as it is kept, and how many characters that were.
 
-        :param mark: Where it was then.
-        :param answers: Whether the instance is there to be asked for the newest.
+        :param fresh: Whether to ask the instance for the newest lines.
         """
         if self.end is not None:
-            return self.end.log_since(mark)
-        if answers:
+            return self.end.log, self.end.printed
+        if fresh:
             with suppress(ConnectFailed, Cancelled):
                 self._monitor.catch_up()
-        return log_since(self._monitor.observe(self.age_s).log, self._monitor.printed, mark)
+        return self._monitor.observe(self.age_s).log, self._monitor.printed
 
     def look(self, unanswered: int | None = None) -> ServerEnd | None:
         """Ask the instance what has become of it; None: it serves.
