@@ -18,6 +18,7 @@ from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.plugin.carried import CARRIED
 from pytest_vastgpu.plugin.carried import Carried
 from pytest_vastgpu.plugin.carried import carried
 from pytest_vastgpu.plugin.carried import carry
@@ -49,6 +50,11 @@ class Explained:
         else:  # nothing is said of any machine
             verdict = Verdict(FailureClass.OWN_FAULT, _snake_case(type(error).__name__), str(error))
         return cls(verdict, len(attempts), tuple(attempt.artifacts for attempt in attempts if attempt.artifacts))
+
+    @classmethod
+    def by_verdict(cls, verdict: Verdict | None) -> Explained | None:
+        """Its host was lost; None where nothing is known of that."""
+        return cls(verdict) if verdict is not None else None
 
     @classmethod
     def by_fate(cls, fate: Fate) -> Explained:
@@ -84,6 +90,17 @@ def noted(item: pytest.Item) -> list[tuple[str, object]]:
     explained = item.stash.get(_explained, None)
     if explained is None:
         return []
+    carry(item, Carried(NAME, _text(explained)))
+    return explained.properties()
+
+
+def give(report: pytest.TestReport, explained: Explained) -> None:
+    """Give it to a report that is made for a test elsewhere."""
+    report.user_properties += explained.properties()
+    setattr(report, CARRIED, [(NAME, _text(explained))])
+
+
+def _text(explained: Explained) -> str:
     verdict = explained.verdict
     short = Verdict(
         verdict.failure_class,
@@ -91,8 +108,7 @@ def noted(item: pytest.Item) -> list[tuple[str, object]]:
         sanitize.line(verdict.evidence.strip(), _EVIDENCE_CHARS),
         sanitize.line(verdict.remedy.strip(), _EVIDENCE_CHARS),
     )
-    carry(item, Carried(NAME, json.dumps(encode(Explained(short, explained.attempts, explained.artifacts)))))
-    return explained.properties()
+    return json.dumps(encode(Explained(short, explained.attempts, explained.artifacts)))
 
 
 def explained_of(report: pytest.TestReport) -> Explained | None:
