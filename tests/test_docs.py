@@ -149,23 +149,23 @@ def test_forms_ask_for_what_a_report_needs() -> None:
     assert {"output", "label"} <= required["wrong_verdict"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/servers.md"])
+@pytest.mark.parametrize("page", ["docs/fixtures.md", "docs/servers.md"])
 def test_where_the_files_of_a_workload_are_is_said(page: str) -> None:
     assert f"`~/{job.WORK}`" in (ROOT / page).read_text()
     assert f"``~/{job.WORK}``" in (VastInstance.run.__doc__ or "")
 
 
-def test_readme_names_what_run_returns_and_every_builder() -> None:
-    readme = (ROOT / "README.md").read_text()
-    told = readme.split("`run(command, timeout_s=60)`", 1)[1].split("\n\n", 1)[0]
+def test_fixtures_page_names_what_run_returns_and_every_builder() -> None:
+    fixtures = (ROOT / "docs/fixtures.md").read_text()
+    told = fixtures.split("`run(command, timeout_s=60)`", 1)[1].split("\n\n", 1)[0]
     named = {name for name in re.findall(r"`(\w+)`", told) if hasattr(ProbeResult, name) or name in FIELDS}
     assert named == {"exit_code", "stdout", "stderr", "ok", "failure"}
     assert inspect.signature(VastInstance.run).parameters["timeout_s"].default == 60
-    workloads = readme.split("**Workloads.**", 1)[1].split("\n\n", 1)[0]
+    workloads = fixtures.split("**Workloads.**", 1)[1].split("\n\n", 1)[0]
     servers = [kind.name for kind in OWN if kind.name != HOST]  # a host has none
     assert [name for name in servers if f"`{name}(" not in workloads] == []
-    assert "(docs/servers.md)" in workloads
-    assert "(docs/recipes.md)" in workloads
+    assert "(servers.md)" in workloads
+    assert "(recipes.md)" in workloads
 
 
 def test_the_image_of_a_server_of_your_own_is_said() -> None:

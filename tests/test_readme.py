@@ -18,6 +18,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+def page(name: str) -> str:
+    """A page of the documentation."""
+    return (ROOT / "docs" / name).read_text()
+
+
 def section(title: str) -> str:
     return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
@@ -32,12 +37,12 @@ def options_table(options: Iterable[Option]) -> str:
 
 
 def test_the_options_table_is_the_options() -> None:
-    assert options_table(OPTIONS) in section("Options")
-    assert options_table(HOST_OPTIONS) in (ROOT / "docs/on-host.md").read_text()
+    assert options_table(OPTIONS) in page("options.md")
+    assert options_table(HOST_OPTIONS) in page("on-host.md")
 
 
 def test_the_strictness_table_is_the_policy() -> None:
-    rows = dict(re.findall(r"^\| (\S.*?) +\| (.*) \|$", section("Strictness"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| (\S.*?) +\| (.*) \|$", page("strictness.md"), re.MULTILINE))
     levels = [POLICIES[level] for level in (Strictness.STRICT, Strictness.BALANCED, Strictness.AGGRESSIVE)]
     assert rows["reliability at least"] == " | ".join(f"{level.reliability:g}" for level in levels)
     assert rows["direct ports at least"] == " | ".join(str(level.direct_ports) for level in levels)
@@ -48,7 +53,7 @@ def test_the_strictness_table_is_the_policy() -> None:
 
 
 def test_every_failure_class_is_explained() -> None:
-    text = section("Whose fault")
+    text = page("whose-fault.md")
     for failure_class in FailureClass:
         if failure_class is not FailureClass.READY:
             assert f"`{failure_class.value}`" in text
