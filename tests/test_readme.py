@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-
 import pytest_vastgpu
 from pytest_vastgpu import VastInstance
 from pytest_vastgpu.model import HOST
