@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.selection.strictness import POLICIES
 from pytest_vastgpu.settings import HOST_OPTIONS
@@ -64,17 +63,3 @@ def test_the_first_fenced_block_of_both_command_sections_is_one_line() -> None:
 def test_every_example_is_listed_and_exists() -> None:
     listed = set(re.findall(r"\]\(conftest_examples/(\w+)\)", section("Examples")))
     assert listed == {path.name for path in (ROOT / "conftest_examples").iterdir() if (path / "README.md").exists()}
-
-
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_the_fleet_in_the_readme_is_one(tmp_path: Path) -> None:
-    block = re.search(r"```yaml\n(.*?)```", section("The local market"), re.DOTALL)
-    assert block is not None
-    file = tmp_path / "fleet.yaml"
-    file.write_text(block.group(1))
-    with LocalMarket(file) as market:
-        assert market.status()["credit_usd"] == 5
