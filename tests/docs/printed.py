@@ -86,12 +86,14 @@ class Printed:
         lines = {_template(line) for text in texts for line in text.split("\n")}
         self._words = frozenset(word for line in lines for word in re.findall(r"\w+", line))
         self._whole = {line for line in lines if _HOLE not in line and re.search("[A-Za-z]", line)}
-        self._templates: dict[str, list[str]] = defaultdict(list)
-        """By the longest word that stands in them."""
+        self._templates: dict[str, list[tuple[frozenset[str], str, list[str]]]] = defaultdict(list)
+        """By the longest word that stands in them: their words, what they begin with, and what follows each hole."""
         for line in lines - self._whole:
-            words = re.findall(rf"(?<![\w{_HOLE}])\w{{2,}}(?![\w{_HOLE}])", line.strip(_HOLE))
+            words = frozenset(re.findall(rf"(?<![\w{_HOLE}])\w{{2,}}(?![\w{_HOLE}])", line.strip(_HOLE)))
             if words:
-                self._templates[max(words, key=len)].append(line)
+                first, *rest = line.split(_HOLE)
+                self._templates[max(words, key=len)].append((words, first, rest))
+        self._atoms: dict[str, bool] = {}
         self._explained: dict[str, bool] = {}
 
     def unexplained(self, text: str) -> list[tuple[int, str]]:
@@ -134,21 +136,27 @@ class Printed:
         return self._explained[text]
 
     def _is_atom(self, text: str) -> bool:
-        bare = text.strip(_AROUND)
-        if not bare or {bare, bare.replace(" ", "_")} & self._whole or _VALUES.fullmatch(bare):
-            return True
-        if (counted := _COUNTED.fullmatch(bare)) and counted[1] in self._words:
-            return True
-        return any(
-            self._fits(form, template)
-            for word in set(re.findall(r"\w{2,}", bare))
-            for template in self._templates.get(word, ())
-            for form in {text.strip(), bare}
-        )
+        """Whether a text is a value, a string of ours, or one with its holes filled."""
+        if text not in self._atoms:
+            bare = text.strip(_AROUND)
+            counted = _COUNTED.fullmatch(bare)
+            self._atoms[text] = (
+                not bare
+                or not self._whole.isdisjoint({bare, bare.replace(" ", "_")})
+                or _VALUES.fullmatch(bare) is not None
+                or (counted is not None and counted[1] in self._words)
+                or any(self._is_filled(form) for form in {text.strip(), bare})
+            )
+        return self._atoms[text]
 
-    def _fits(self, text: str, template: str) -> bool:
-        first, *rest = template.split(_HOLE)
-        return text.startswith(first) and text.endswith(rest[-1]) and self._fills(text[len(first) :], rest)
+    def _is_filled(self, text: str) -> bool:
+        words = frozenset(re.findall(r"\w{2,}", text))
+        return any(
+            text.startswith(first) and text.endswith(rest[-1]) and self._fills(text[len(first) :], rest)
+            for word in words
+            for needed, first, rest in self._templates.get(word, ())
+            if needed <= words
+        )
 
     def _fills(self, text: str, literals: list[str]) -> bool:
         """Whether a text is one that is explained, the first literal, one that is explained, the next literal, …"""
