@@ -199,10 +199,20 @@ def _words_of_the_package() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def of_the_package() -> Printed:
+def _texts() -> tuple[str, ...]:
     """All texts of the package, and of the servers of the examples."""
     folders = (ROOT / "pytest_vastgpu", ROOT / "conftest_examples")
-    options = (f"{option.name} {_HOLE}" for option in (*OPTIONS, *HOST_OPTIONS))
     files = (file for folder in folders for file in sorted(folder.rglob("*.py")))
-    texts = (text for file in files for text in texts_of(file.read_text(encoding="utf-8")))
-    return Printed([*options, *texts])
+    return tuple(text for file in files for text in texts_of(file.read_text(encoding="utf-8")))
+
+
+@lru_cache(maxsize=1)
+def of_the_package() -> Printed:
+    """What the package can print."""
+    options = (f"{option.name} {_HOLE}" for option in (*OPTIONS, *HOST_OPTIONS))
+    return Printed([*options, *_texts()])
+
+
+def messages() -> str:
+    """All texts of the package, with … for each value that is filled in."""
+    return "\n".join(_texts()).replace(_HOLE, "…")
