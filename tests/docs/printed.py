@@ -94,7 +94,7 @@ class Printed:
         """By the longest word that stands in them: their words, what they begin with, and what follows each hole."""
         for line in lines - self._whole:
             words = frozenset(re.findall(rf"(?<![\w{_HOLE}])\w{{2,}}(?![\w{_HOLE}])", line.strip(_HOLE)))
-            if words:
+            if words and _HOLE in line:
                 first, *rest = line.split(_HOLE)
                 self._templates[max(words, key=len)].append((words, first, rest))
         self._atoms: dict[str, bool] = {}

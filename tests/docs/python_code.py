@@ -65,7 +65,8 @@ class Page:
         self._directory = directory
         (directory / "conftest_examples").symlink_to(ROOT / "conftest_examples")
         self._names: dict[str, Any] = {name: getattr(pytest_vastgpu, name) for name in pytest_vastgpu.__all__}
-        self._names |= {"pytest": pytest, "httpx": httpx, "os": os, "Path": Path, "__name__": "page"}
+        self._names |= {"pytest": pytest, "httpx": httpx, "os": os, "Path": Path}
+        self._names |= {"__name__": "page", "__file__": str(directory / "page.py")}
         self._names |= {name: _Caller(kind) for name, kind in TYPES.items()}
         self._fixtures = set(FIXTURES)
 
