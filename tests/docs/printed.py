@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,6 +18,8 @@ from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import OPTIONS
 from tests.docs.pages import ROOT
 
+_WEAK = frozenset({"is", "are", "was", "has", "in", "of", "to"})
+"""A template with no other words has only values in its holes: `… is …` makes a sentence of any two words."""
 _HOLE = "\0"
 _VALUES = re.compile(
     r"""
@@ -29,8 +32,8 @@ _VALUES = re.compile(
     | [\w./\[\]-]+::[\w\[\]:.-]+ | gw\d+                                                   # a test, a worker
     | -{1,2}[a-z][\w-]*(=\S+)? | [A-Z]{2} | \w+=\S+ | [a-z]+(_[a-z]+)+                       # an option, a country
     | (\d+x\ )?(RTX|GTX|A|H|B|L)\ ?A?\d+\w*(\ (SXM\d?|PCIE|NVL|Ti|Ada))?                   # a GPU
-    | ([A-Za-z][\w-]+[ ])?v?\d+(\.\d+)+\S* | Linux\ \w+                                  # a version, a system
-    | [A-Z]+(_[A-Z]+)+ | (uv|pip)\ [a-z][\w\ .=-]*                                        # a variable, a command
+    | ([A-Za-z][\w-]+[ ])?v?\d+(\.\d+)+\S* | [Ll]inux(\ \w+)?                                 # a version, a system
+    | [A-Z]+(_[A-Z]+)+ | [a-z]+_[a-z]+:\ [a-z_]+ | (uv|pip)\ [a-z][\w\ .=-]*  # a variable, a verdict
     | [-=.…|#\s]* | [A-Z](\ [A-Z])* | [a-z] | p\d\d | Internal
     | (\w+\.)*\w+Error:\ .* | Fatal\ Python\ error:\ .*                                        # of Python
     """,
@@ -43,7 +46,8 @@ _SEPARATOR = re.compile(
 )
 _OTHERS = re.compile(
     r"""
-      collected\ \d+\ items? | (=+|-+)\ (.*\ )?(passed|failed|skipped|error|ran|info|summary).*(=+|-+)?
+      collected\ \d+\ items? | (\d+\ (passed|failed|skipped|deselected|errors?|warnings?)(,\ )?)+\ in\ \S+
+    | short\ test\ summary\ info
     | no\ tests\ ran\ in\ \S+ | \S+\.py(\ [.FEsx]+\ +\[\s*\d+%\])? | (FAILED|ERROR|PASSED|SKIPPED)\ .* | E\ {3}.*
     """,
     re.VERBOSE,
@@ -138,12 +142,13 @@ class Printed:
     def _is_atom(self, text: str) -> bool:
         """Whether a text is a value, a string of ours, or one with its holes filled."""
         if text not in self._atoms:
+            self._atoms[text] = False  # no text explains itself
             bare = text.strip(_AROUND)
             counted = _COUNTED.fullmatch(bare)
             self._atoms[text] = (
                 not bare
                 or not self._whole.isdisjoint({bare, bare.replace(" ", "_")})
-                or _VALUES.fullmatch(bare) is not None
+                or _is_value(bare)
                 or (counted is not None and counted[1] in self._words)
                 or any(self._is_filled(form) for form in {text.strip(), bare})
             )
@@ -152,20 +157,21 @@ class Printed:
     def _is_filled(self, text: str) -> bool:
         words = frozenset(re.findall(r"\w{2,}", text))
         return any(
-            text.startswith(first) and text.endswith(rest[-1]) and self._fills(text[len(first) :], rest)
+            text.startswith(first) and text.endswith(rest[-1]) and self._fills(text[len(first) :], rest, fills)
             for word in words
             for needed, first, rest in self._templates.get(word, ())
             if needed <= words
+            for fills in [_is_value if needed <= _WEAK else self._explains]
         )
 
-    def _fills(self, text: str, literals: list[str]) -> bool:
-        """Whether a text is one that is explained, the first literal, one that is explained, the next literal, …"""
+    def _fills(self, text: str, literals: list[str], fills: Callable[[str], bool]) -> bool:
+        """Whether a text is what fills a hole, the first literal, what fills a hole, the next literal, …"""
         literal, *more = literals
         if not more:
-            return text.endswith(literal) and self._explains(text[: len(text) - len(literal)])
+            return text.endswith(literal) and fills(text[: len(text) - len(literal)])
         place = text.find(literal)
-        while place >= 0:
-            if self._explains(text[:place]) and self._fills(text[place + len(literal) :], more):
+        while place >= 0 and (": " not in text[:place] or self._is_atom(text[:place])):  # values are no sentences
+            if fills(text[:place]) and self._fills(text[place + len(literal) :], more, fills):
                 return True
             place = text.find(literal, place + 1)
         return False
@@ -173,6 +179,10 @@ class Printed:
 
 def _drawn(line: str) -> bool:
     return all(word in _words_of_the_package() for word in re.findall(r"[A-Za-z]{3,}", line))
+
+
+def _is_value(text: str) -> bool:
+    return not text.strip(_AROUND) or _VALUES.fullmatch(text.strip(_AROUND)) is not None
 
 
 def _indent(line: str) -> int:

@@ -15,8 +15,12 @@ from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 _ELSEWHERE = re.compile(
-    r"FailureClass\.\w+,\s*\"([a-z0-9_]+)\"|\b_?(?:ours|infra|fatal)\(\s*\"([a-z0-9]+_[a-z0-9_]+)\""
+    r"(?:FailureClass\.\w+,\s*|\b_?(?:ours|infra|fatal|problem|wrong)\(\s*|HostLost\([^\"]*|\breason = )"
+    r"\"([a-z0-9]+_[a-z0-9_]+)\""
+    r"|^(?:DARK_FROM_HERE|DEAF|SOLD_TWICE|SERVER_NOT_STOPPED) = \"(\w+)\"",
+    re.MULTILINE,
 )
+"""How reasons are written: beside a class, by a helper of the module, or as a constant."""
 _ANOTHER = "another host would do; nothing in the workload caused this"
 
 

@@ -17,14 +17,17 @@ MESSAGES = re.compile(r"^\| (`+)(.*?)\1 \| ", re.MULTILINE)
 def messages() -> list[tuple[int, str]]:
     """The messages in the first cells of the tables before the reasons, each with its line."""
     before = TEXT.partition("\n## Reasons\n")[0]
-    return [(before.count("\n", 0, each.start()) + 1, each[2]) for each in MESSAGES.finditer(before)]
+    return [
+        (before.count("\n", 0, each.start()) + 1, each[2].strip() if len(each[1]) > 1 else each[2])
+        for each in MESSAGES.finditer(before)
+    ]
 
 
 def test_every_message_is_one_of_the_package() -> None:
     assert len(messages()) > 40
     texts = printed.messages()
     unknown = [
-        f"docs/troubleshooting.md:{line}: no text of the package has {message!r}, with … for each value that is filled in"
+        f"docs/troubleshooting.md:{line}: no text of the package is {message!r}, with … for each value in it"
         for line, message in messages()
         if message not in texts
     ]
