@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pytest_vastgpu.cli.parsers import LAST
 from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.reporting.schemas import NAMES
-
-LAST = "last"
 
 
 def add_report_parser(commands: Commands) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.output import columns
 from pytest_vastgpu.cli.output import say
-from pytest_vastgpu.cli.report import LAST
+from pytest_vastgpu.cli.parsers import LAST
 from pytest_vastgpu.cli.run_list import NoSuchRun
 from pytest_vastgpu.cli.run_list import chosen
 from pytest_vastgpu.cli.run_records import all_runs
 from pytest_vastgpu.core import ledger_record
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import tests_file
 from pytest_vastgpu.reporting.run_reader import EVENTS
@@ -38,9 +40,9 @@ def print_run(word: str, *, markdown: bool, verbose: bool) -> int:
     if markdown:
         from pytest_vastgpu.reporting import github
 
-        sys.stdout.write(github.summary(report, report.alive).rstrip("\n") + "\n")
+        sys.stdout.write(github.summary(report, alive.of_run(report, time.time())).rstrip("\n") + "\n")
         return ExitCode.OK
-    for line in told(report, columns() or _WIDE, 1 if verbose else 0):
+    for line in told(report, time.time(), columns() or _WIDE, 1 if verbose else 0):
         say(line.text)
     say(f"its files are in {directory_of(word)}")
     return ExitCode.OK

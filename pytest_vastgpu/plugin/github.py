@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,9 @@ class GitHub:
         """Note where a test is that has not passed."""
         if not report.passed and report.location is not None:
             file, line, _ = report.location
-            self._places[report.nodeid] = (self._in_repository(file), (line or 0) + 1)
+            crash: Any = getattr(report.longrepr, "reprcrash", None)
+            here = crash is not None and Path(crash.path) == self._config.rootpath / file
+            self._places[report.nodeid] = (self._in_repository(file), crash.lineno if here else (line or 0) + 1)
 
     def finish(self, directory: Path, alive: Sequence[Alive]) -> None:
         """Write the section, and decide about the annotations. The run is over.

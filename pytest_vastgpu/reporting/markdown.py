@@ -17,7 +17,7 @@ CELL_CHARS = 400
 
 
 def code(text: str, limit: int = CELL_CHARS) -> str:
-    """A text as code in a line, also within a table. A long one loses its middle; an empty one is a dash.
+    """A text as code in a line. A long one loses its middle; an empty one is a dash.
 
     :param limit: In characters.
     """
@@ -26,7 +26,7 @@ def code(text: str, limit: int = CELL_CHARS) -> str:
         return "-"
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in (line[0], line[-1]) else ""
-    return f"{fence}{space}{line}{space}{fence}".replace("|", "\\|")
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -38,4 +38,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    escaped = (cell.replace("|", "\\|") for cell in cells)  # also within code, unlike all else
+    return f"| {' | '.join(escaped)} |"

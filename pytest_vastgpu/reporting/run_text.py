@@ -12,6 +12,7 @@ from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.text.layout import cut_end
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.run_report import InstanceReport
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
@@ -27,9 +28,10 @@ MOST_TESTS = 12
 """Most failed tests that are listed, where nobody has asked for more."""
 
 
-def told(report: RunReport, width: int, verbosity: int = 0) -> list[Line]:
+def told(report: RunReport, now: float, width: int, verbosity: int = 0) -> list[Line]:
     """A run in words.
 
+    :param now: Epoch seconds.
     :param width: Columns of the terminal.
     :param verbosity: Above 0 all there is.
     """
@@ -38,7 +40,9 @@ def told(report: RunReport, width: int, verbosity: int = 0) -> list[Line]:
     if verbosity > 0:
         usd = {test.nodeid: test.cost_usd for test in report.tests if test.cost_usd}
         lines += map(Line, dearest(dict(sorted(usd.items(), key=lambda each: -each[1]))))
-    lines += [Line(text, "yellow" if each.wanted else "red") for each in report.alive for text in each.lines()]
+    lines += [
+        Line(text, "yellow" if each.wanted else "red") for each in alive.of_run(report, now) for text in each.lines()
+    ]
     lines += [Line(each, "yellow") for each in report.missing]
     return lines
 

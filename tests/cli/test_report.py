@@ -55,7 +55,8 @@ def test_a_red_run_says_what_failed_whose_fault_it_was_and_what_to_do(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record_run("bbbb0001", tmp_path)
-    monkeypatch.setattr("time.time", lambda at=time.time() + 5: at)
+    later = time.time() + 5
+    monkeypatch.setattr("time.time", lambda: later)
     directory = failed_run("aaaa0001", tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["report", *filter(None, [str(directory) if by == "directory" else by])]) == ExitCode.OK
@@ -164,6 +165,14 @@ def test_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert refused(capsys, "--html", str(page)) == (
         "vastgpu: the page is made by the package jinja2: install it with pip install 'pytest-vastgpu[report]'"
     )
+
+
+def test_its_summary_for_github(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed_run("aaaa0001", tmp_path)
+    assert main(["report", "--markdown"]) == ExitCode.OK
+    printed = capsys.readouterr().out
+    assert printed.startswith("## pytest-vastgpu: ")
+    assert "another host would do" in printed
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.alive import Alive
-from pytest_vastgpu.reporting.alive import destroys
 from pytest_vastgpu.reporting.page.timeline import STEPS
 from pytest_vastgpu.reporting.page.timeline import span
 from pytest_vastgpu.reporting.run_report import InstanceReport
@@ -21,8 +20,9 @@ from pytest_vastgpu.reporting.run_report import TestReport
 from pytest_vastgpu.reporting.sentences import BLAME
 from pytest_vastgpu.reporting.sentences import count
 
-NOBODY = "the tests' own: host and server did what they should, as far as is known"
+NOBODY = "the test's own: nothing was found wrong with host or server"
 _REMEDIES = 3
+_NAMED = 4
 _DEAREST = 20
 
 
@@ -70,17 +70,16 @@ class Page:
         return f"{count(tests, 'test')}, none failed"
 
     @property
-    def failed(self) -> str:
-        """What failed, in a sentence."""
-        bad = self.report.failed_tests
-        if not bad:
-            lost = [each for each in self.report.instances if each.verdict]
-            others = (
-                f"; {count(len(lost), 'attempt')} to get an instance failed, and another host served" if lost else ""
-            )
-            return f"No test failed{others if self.report.tests else ''}."
-        names = ", ".join(short(test.nodeid) for test in bad[:3])
-        return names + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+    def none_failed(self) -> str:
+        """What is said where no test failed."""
+        lost = [each for each in self.report.instances if each.verdict]
+        others = f" {count(len(lost), 'attempt')} to get an instance failed; others served." if lost else ""
+        return f"No test failed.{others}"
+
+    @property
+    def few_failed(self) -> Sequence[tuple[int, TestReport]]:
+        """The failed tests that are named on the first screen, with their places."""
+        return list(enumerate(self.report.failed_tests, 1))[:_NAMED]
 
     @cached_property
     def blame(self) -> list[str]:
@@ -101,7 +100,7 @@ class Page:
         """What to do."""
         bad = self.report.failed_tests
         found = dict.fromkeys(test.verdict.remedy for test in bad if test.verdict and test.verdict.remedy)
-        own = [f"look at the test: {short(test.nodeid)}" for test in bad if not test.verdict][:1]
+        own = [f"look at the test {short(test.nodeid)}" for test in bad if not test.verdict][:1]
         ends = [f"end what is alive: {each.command}" for each in self.alive]
         told = [*ends[:1], *found, *own]
         more = [f"and {len(told) - _REMEDIES} more, below"] if len(told) > _REMEDIES else []
@@ -151,6 +150,11 @@ class Page:
         """The tests that did not fail."""
         return [test for test in self.report.tests if not test.bad]
 
+    @staticmethod
+    def whose(test: TestReport) -> str:
+        """Whose fault the failure of a test is."""
+        return blamed(test.verdict.failure_class) if test.verdict else NOBODY
+
     def number(self, label: str) -> int:
         """The place of an instance on the page, from 1 on; 0: it has none."""
         return self._numbers.get(label, 0)
@@ -166,14 +170,6 @@ class Page:
     def used_by(self, test: TestReport) -> list[int]:
         """The places of the instances that a test has used."""
         return [at for label in test.instances if (at := self.number(label))]
-
-    name = staticmethod(lambda instance: instance_name(instance))
-    outcome = staticmethod(lambda instance: outcome(instance))
-    steps = staticmethod(lambda instance: steps(instance))
-    offer = staticmethod(lambda offer: offer_cells(offer))
-    blamed = staticmethod(lambda name: blamed(name))
-    span = staticmethod(span)
-    ends = staticmethod(destroys)
 
 
 def short(nodeid: str) -> str:
@@ -227,5 +223,5 @@ def offer_cells(offer: OfferReport) -> Iterable[str]:
         f"{offer.usd_h:.3f}",
         offer.where,
         expected,
-        "rented" if offer.taken else ", ".join(offer.why_not) or "not the first in order",
+        "rented" if offer.taken else ", ".join(offer.why_not) or "admitted, not taken",
     )
