@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import lasting
 
@@ -142,8 +141,7 @@ def of_run(run: RunReport, now: float) -> list[Alive]:
         elif run.running:
             found += [warm(instance, each.workload, each.usd_h)] if run.over else []
         else:
-            label = Label.parse(each.label)
-            found.append(left(instance, run.id, now, each.usd_h, label.ends_at if label else 0.0))
+            found.append(left(instance, run.id, now, each.usd_h, each.ends_at))
     return sorted(found, key=lambda alive: alive.wanted)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import of_run
 from pytest_vastgpu.reporting.page.timeline import STEPS
 from pytest_vastgpu.reporting.page.timeline import span
 from pytest_vastgpu.reporting.run_report import InstanceReport
@@ -62,7 +63,7 @@ class Page:
         if self.state == "broken off":
             return f"The run was broken off: {count(bad, 'test')} had failed"
         if self.state == "running":
-            return f"The run goes on: {count(bad, 'test')} failed so far"
+            return f"The run goes on: {count(bad, 'test')} failed"
         if bad:
             return f"{bad} of {count(tests, 'test')} failed"
         if self.report.exit_status == 2:
@@ -91,8 +92,7 @@ class Page:
             classes[name] = classes.get(name, 0) + 1
         ordered = sorted(classes.items(), key=lambda item: -item[1])
         return [
-            (f"{each} of {len(bad)}: " if len(ordered) > 1 else "") + (blamed(name) if name else NOBODY)
-            for name, each in ordered
+            (f"{each} " if len(ordered) > 1 else "") + (blamed(name) if name else NOBODY) for name, each in ordered
         ] or ["Nobody's."]
 
     @cached_property
@@ -117,7 +117,7 @@ class Page:
     @cached_property
     def alive(self) -> list[Alive]:
         """What is still alive."""
-        return self.report.alive
+        return of_run(self.report, self.report.ended)
 
     @property
     def facts(self) -> list[str]:
