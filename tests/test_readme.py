@@ -26,7 +26,18 @@ from pytest_vastgpu.settings import Strictness
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-OUR_USE = {"failed", "fate", "mark", "on_measured", "properties", "report_hardware_problem", "serves", "spent_by"}
+OUR_USE = {
+    "failed",
+    "fate",
+    "keep_log",
+    "logs_since",
+    "mark",
+    "on_measured",
+    "properties",
+    "report_hardware_problem",
+    "serves",
+    "spent_by",
+}
 """What of the handle is public for other modules of this package only."""
 
 

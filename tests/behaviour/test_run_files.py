@@ -24,7 +24,9 @@ def test_needs_none(): pass
 def test_a_run_is_told_by_its_files(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(fleet("nvidia_smi_fails"))
     pytester.makepyfile(SUITE)
-    pytester.runpytest_inprocess("--vast-strictness=aggressive").assert_outcomes(passed=2, failed=1)
+    pytester.runpytest_inprocess("-p", "no:randomly", "--vast-strictness=aggressive").assert_outcomes(
+        passed=2, failed=1
+    )
     (directory,) = run_directories()
     report = read_run(directory)
     assert (report.id, report.over, report.exit_status, report.running) == (directory.name, True, 1, False)

@@ -17,5 +17,5 @@ def measured(kept: Kept) -> tuple[str, str]:
         return "", ""
     try:
         return sections(kept), STYLE
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         return f"<p>The numbers in {NAME} cannot be drawn ({type(error).__name__}).</p>", ""

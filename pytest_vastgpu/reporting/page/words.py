@@ -63,7 +63,7 @@ class Page:
         if self.state == "broken off":
             return f"The run was broken off: {count(bad, 'test')} had failed"
         if self.state == "running":
-            return f"The run goes on: {count(bad, 'test')} failed so far"
+            return f"The run goes on: {count(bad, 'test')} failed"
         if bad:
             return f"{bad} of {count(tests, 'test')} failed"
         if self.report.exit_status == 2:
@@ -92,8 +92,7 @@ class Page:
             classes[name] = classes.get(name, 0) + 1
         ordered = sorted(classes.items(), key=lambda item: -item[1])
         return [
-            (f"{each} of {len(bad)}: " if len(ordered) > 1 else "") + (blamed(name) if name else NOBODY)
-            for name, each in ordered
+            (f"{each} " if len(ordered) > 1 else "") + (blamed(name) if name else NOBODY) for name, each in ordered
         ] or ["Nobody's."]
 
     @cached_property
