@@ -33,7 +33,9 @@ JOB = frozenset(_JOB.split())
 FLEET = frozenset({"market", "machines", "generate", "seed", "images"})
 COMMANDS = frozenset({"script", "before_script", "after_script", "run", "command", "commands"})
 """Keys whose values are command lines, at GitHub, GitLab and Buildkite."""
-PYTEST = frozenset({"addopts", "markers", "testpaths", "filterwarnings", "junit_family", "timeout", "xfail_strict"})
+PYTEST = frozenset(
+    {"addopts", "markers", "testpaths", "filterwarnings", "junit_family", "junit_logging", "timeout", "xfail_strict"}
+)
 SETTINGS = {option.ini: option for option in (*OPTIONS, *HOST_OPTIONS)}
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
 

@@ -33,7 +33,7 @@ _VALUES = re.compile(
     | -{1,2}[a-z][\w-]*(=\S+)? | [A-Z]{2} | \w+=\S+ | [a-z]+(_[a-z]+)+                       # an option, a country
     | (\d+x\ )?(RTX|GTX|A|H|B|L)\ ?A?\d+\w*(\ (SXM\d?|PCIE|NVL|Ti|Ada))?                   # a GPU
     | ([A-Za-z][\w-]+[ ])?v?\d+(\.\d+)+\S* | [Ll]inux(\ \w+)?                                 # a version, a system
-    | [A-Z]+(_[A-Z]+)+ | [a-z]+_[a-z]+:\ [a-z_]+ | (uv|pip)\ [a-z][\w\ .=-]*  # a variable, a verdict
+    | [A-Z]+(_[A-Z]+)+ | [a-z]+_[a-z]+:\ [a-z_]+ | (uv|pip|pytest)\ [-a-z][\w\ ./=-]*  # a variable, a verdict
     | [-=.…|#\s]* | [A-Z](\ [A-Z])* | [a-z] | p\d\d | Internal
     | (\w+\.)*\w+Error:\ .* | Fatal\ Python\ error:\ .*                                        # of Python
     """,
@@ -53,6 +53,8 @@ _OTHERS = re.compile(
     re.VERBOSE,
 )
 """Lines of pytest."""
+_ANNOTATION = re.compile(r"::(?:error|warning|notice) .*title=(.*?)::(.*)")
+"""A command to GitHub: title and message are texts for people."""
 _AROUND = ";:,() "
 """What stands around a text, and is no part of it."""
 _DRAWN = re.compile(r"[│┌└├┬┼─→▶◀↑▼]")
@@ -123,6 +125,9 @@ class Printed:
 
     def _is_one(self, lines: list[str]) -> bool:
         line = _plain(re.sub(r"\n\s*", " ", "\n".join(lines)))
+        if annotation := _ANNOTATION.fullmatch(line):
+            parts = [*annotation[1].split("%3A "), *annotation[2].split("%0A")]
+            return all(self._explains(part.replace("%3A", ":")) for part in parts)
         return _OTHERS.fullmatch(line) is not None or self._explains(line)
 
     def _explains(self, text: str) -> bool:
@@ -199,7 +204,7 @@ def _template(line: str) -> str:
     text = _plain(line.strip(_AROUND))
     before = _HOLE if line.startswith(" ") else ""
     after = _HOLE if line.endswith(" ") else ""
-    return f"{before}{text}{after}" if text else ""
+    return re.sub(f"{_HOLE}+", _HOLE, f"{before}{text}{after}") if text else ""
 
 
 @lru_cache(maxsize=1)
@@ -226,3 +231,12 @@ def of_the_package() -> Printed:
 def messages() -> str:
     """All texts of the package, with … for each value that is filled in."""
     return "\n".join(_texts()).replace(_HOLE, "…")
+
+
+def unknown_properties(text: str) -> Iterator[tuple[int, str]]:
+    """The properties of an excerpt of a JUnit file that this package does not write, each with its line from 0."""
+    written = set(_texts())
+    for number, line in enumerate(text.split("\n")):
+        for name in re.findall(r"<property name=\"(\w+)\"", line):
+            if name not in written:
+                yield number, f"nothing in this package writes the property {name}"

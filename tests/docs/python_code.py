@@ -110,12 +110,13 @@ class Page:
 
     def _unknown_names(self, code: str) -> Iterator[tuple[int, str]]:
         pending = [symtable.symtable(code, "block", "exec")]
+        bound = {each.get_name() for each in pending[0].get_symbols() if each.is_assigned()}
         while pending:
             table = pending.pop()
             pending += table.get_children()
             for symbol in table.get_symbols():
                 name = symbol.get_name()
-                if symbol.is_global() and name not in self._names and not hasattr(builtins, name):
+                if symbol.is_global() and name not in self._names.keys() | bound and not hasattr(builtins, name):
                     line = next((n for n, text in enumerate(code.split("\n")) if re.search(rf"\b{name}\b", text)), 0)
                     yield line, f"{name!r} is defined neither here nor in an earlier block, and is no name of ours"
 

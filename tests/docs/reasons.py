@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 
 from pytest_vastgpu.diagnosis.rules.base import Weight
@@ -47,7 +48,8 @@ def table(failure_class: FailureClass) -> str:
     plain = [f"`{reason}`" for reason, remedy in rows.items() if remedy == _ANOTHER]
     lines = ["| reason | what to do |", "| --- | --- |"]
     lines += [f"| `{reason}` | {_cell(remedy)} |" for reason, remedy in rows.items() if remedy != _ANOTHER]
-    return "\n".join(([", ".join(plain) + ".", ""] if plain else []) + lines)
+    names = textwrap.wrap(f"{', '.join(plain)}.", 119) if plain else []
+    return "\n".join([*names, "", *lines] if names else lines)
 
 
 def _cell(text: str) -> str:

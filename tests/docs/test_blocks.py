@@ -28,6 +28,7 @@ LANGUAGES = {
     "toml": "settings of pytest or of another tool",
     "json": "one document",
     "jsonl": "a document on each line",
+    "xml": "an excerpt of a JUnit file; its properties are ours",
     "text": "what the program prints; after `$ `, a command",
 }
 """The languages that a block may have, and how each is checked."""
@@ -92,6 +93,8 @@ def test_its_blocks_are_right(
             problems = settings_problems(block)
         elif block.language in {"json", "jsonl"}:
             problems = json_problems(block)
+        elif block.language == "xml":
+            problems = printed.unknown_properties(block.text)
         told += [f"{block.page}:{block.line + offset}: {problem}" for offset, problem in problems]
     if told:
         pytest.fail("\n".join(told), pytrace=False)
