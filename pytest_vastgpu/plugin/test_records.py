@@ -27,6 +27,8 @@ MESSAGE_CHARS = 4000
 """Most characters of why a test has not passed."""
 _SHARE = 20
 """At most this part of the time is spent on writing: a file of many tests is not written after each of them."""
+_PHASES = ("setup", "call", "teardown")
+"""The report of a test that was the end of its worker is of none of them."""
 _OUTCOMES = ("passed", "xfailed", "xpassed", "skipped", "failed", "error")
 """Of the phases of a test the last one of these counts."""
 
@@ -64,7 +66,7 @@ class _Record:
         found = _outcome(report)
         worse = _OUTCOMES.index(found) >= _OUTCOMES.index(self.outcome or "passed")
         if worse and (report.when != "teardown" or found != "passed"):
-            self.outcome, self.when = found, str(report.when)
+            self.outcome, self.when = found, report.when if report.when in _PHASES else ""
             self.message = "" if found == "passed" else _message(report)
         ids = [value for name, value in report.user_properties if name == "vast_instance" and isinstance(value, int)]
         self.instances = list(dict.fromkeys([*self.instances, *ids]))
@@ -93,7 +95,7 @@ def _outcome(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return "xfailed" if report.skipped else "xpassed"
     if report.failed:
-        return "failed" if report.when == "call" else "error"
+        return "error" if report.when in ("setup", "teardown") else "failed"  # as pytest counts them
     return "skipped" if report.skipped else "passed"
 
 
