@@ -376,6 +376,11 @@ class Attempt:
     reused_at_s: float = 0.0
     """Its age, in seconds, when this run got it from an earlier one; 0 if this run has rented it."""
 
+    @property
+    def machine_id(self) -> int:
+        """The machine's id on the market."""
+        return self.offer.machine_id
+
 
 @dataclass(frozen=True)
 class MachineRecord:

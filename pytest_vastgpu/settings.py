@@ -226,6 +226,9 @@ class Settings:
         "",
         "Fail a test whose comparison does not say whether there is a regression, instead of warning",
     )
+    report: str = _option(
+        str, "", "FILE", "Write a page on the run into this file, HTML: what failed, whose fault, what it cost"
+    )
 
     backend_reason: str
     """What is rented from whom, and why there, in words."""
@@ -276,7 +279,7 @@ def _by_source(settings: Settings | HostSettings, options: Sequence[Option]) -> 
 _HEADLINE = frozenset({"backend", "budget", "strictness"})
 """The values that the header always names."""
 OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
-"""Every option, in the order of the README's table."""
+"""Every option, in the order of the table in docs/options.md."""
 
 
 class HostSettings:

@@ -28,6 +28,7 @@ from pytest_vastgpu.cli.offers import add_offers_parser
 from pytest_vastgpu.cli.parsers import Commands
 from pytest_vastgpu.cli.parsers import Parser
 from pytest_vastgpu.cli.reap import add_reap_parser
+from pytest_vastgpu.cli.report import add_report_parser
 from pytest_vastgpu.cli.runs import add_runs_parser
 from pytest_vastgpu.cli.ssh import add_ssh_parser
 from pytest_vastgpu.cli.version import Version
@@ -49,6 +50,7 @@ _COMMANDS: Sequence[Callable[[Commands], None]] = (
     add_reap_parser,
     # what was rented
     add_runs_parser,
+    add_report_parser,
     add_hosts_parser,
     # when something is wrong
     add_classify_parser,

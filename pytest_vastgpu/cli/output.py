@@ -28,9 +28,13 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], expendable: 
     :param expendable: The headings of columns that may be left out, the least important first.
     """
     safe = [[sanitize.line(cell, sanitize.CELL_CHARS) for cell in row] for row in rows]
+    sys.stdout.writelines(f"{line}\n" for line in fitted(header, safe, columns(), expendable))
+
+
+def columns() -> int:
+    """How wide the output may be: as the terminal, or as ``COLUMNS`` says; 0: as wide as it is."""
     bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    width = shutil.get_terminal_size((0, 0)).columns if bounded else 0
-    sys.stdout.writelines(f"{line}\n" for line in fitted(header, safe, width, expendable))
+    return shutil.get_terminal_size((0, 0)).columns if bounded else 0
 
 
 def say_json(value: object) -> None:

@@ -23,6 +23,8 @@ The parser sets ``handler``: a function that takes the arguments and returns the
 """
 READS = "reads"
 """The default of a parser that says what its command reads, for who gives it the name of a file."""
+LAST = "last"
+"""The newest run of this machine, for who gives a run."""
 _INVALID_CHOICE = re.compile(r"argument (?P<of>.*): invalid choice: ")
 
 

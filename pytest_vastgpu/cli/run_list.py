@@ -61,7 +61,7 @@ def tell_run(word: str, *, as_json: bool) -> int:
     :returns: The exit code.
     :raises NoSuchRun: if there is none, or more than one.
     """
-    run, now = _chosen(word), time.time()
+    run, now = chosen(word), time.time()
     found = steps(run)
     if as_json:
         instances = [_instance(run, each, found.get(each.label, ())) for each in run.rented]
@@ -76,7 +76,12 @@ def tell_run(word: str, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _chosen(word: str) -> RunRecord:
+def chosen(word: str) -> RunRecord:
+    """The run that is meant.
+
+    :param word: Its id, or the start of it.
+    :raises NoSuchRun: if there is none, or more than one.
+    """
     runs = all_runs()
     matching = [run for run in runs if run.id == word] or [run for run in runs if run.id.startswith(word)]
     if len(matching) == 1:
@@ -160,12 +165,7 @@ def story(run: RunRecord, found: Mapping[str, Sequence[Step]], now: float) -> li
         what = f": {each.workload}" if each.workload else ""
         lines += ["", f"{name}{what}{on}"]
         lines.append(f"  outcome  {each.outcome or 'unknown'}, {each.cost_usd:.4f} USD, {count(each.tests, 'test')}")
-        if each.kept_until > now and not each.gone:
-            lines.append(f"  kept     until {_moment(each.kept_until)}: `vastgpu ssh {each.id}`")
-        elif each.warm_until > now and not each.gone:
-            lines.append(f"  warm     until {_moment(each.warm_until)}: `vastgpu down` gives it back")
-        elif each.left:
-            lines.append("  LEFT     not seen to be gone: `vastgpu reap` says what is left")
+        lines += [f"  {line}" for alive in run.alive_of(each, now) for line in alive.lines()]
         if artifacts := run.artifacts(each.label):
             lines.append(f"  kept in  {_short(str(artifacts))}")
         lines += [f"  {_clock(step.time)}  {_after_name(step.text)}" for step in found.get(each.label, ())]

@@ -1,7 +1,7 @@
 """What ``vastgpu logs`` does: prints the log of an instance's server, and follows it.
 
 Over SSH the log is that of the setup command and the server. Where nobody can log in (yet), it is the container's log,
-which the market has. Of an instance that is gone it is what the run has kept, if its start had failed.
+which the market has. Of an instance that is gone it is what the run has kept, if its start or a test had failed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pytest_vastgpu.cli.logins import login
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import secret_variables
@@ -39,7 +40,6 @@ from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.login import HostKeyPin
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.rental.server import job
 
@@ -102,7 +102,9 @@ def _show_kept(word: str, lines: int | None) -> int:
     try:
         text = read_file(path, _MOST_BYTES).decode(errors="replace")
     except FileNotFoundError as missing:
-        raise NoLog(f"{absent(word)}; logs are kept where a start fails, and {path} is not there") from missing
+        raise NoLog(
+            f"{absent(word)}; logs are kept where a start or a test fails, and {path} is not there"
+        ) from missing
     except OSError as error:
         raise NoLog(f"{absent(word)}; its log {path} cannot be read: {error.strerror}") from error
     tell(f"{absent(word)}; this is from {path}")

@@ -15,6 +15,8 @@ from pathlib import Path
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import State
 
+VERSION = 1
+"""Of the lines of the file; see ``reporting/schemas/events.json``. Keys may be added without another version."""
 _log = logging.getLogger("pytest_vastgpu")
 
 
@@ -36,6 +38,8 @@ class Event:
     """Whether the text is what a process of the user's has printed, to be shown as it is, however quiet the run is."""
     detail: bool = False
     """Whether it is shown only with ``-v``."""
+    silent: bool = False
+    """Whether it is for reports alone, and never shown while a run goes on."""
 
 
 Listener = Callable[[Event], None]
@@ -68,13 +72,15 @@ class EventLog:
         """
         facts = {name: sanitize.clean(value) for name, value in event.facts.items()}
         event = replace(event, text=sanitize.line(event.text), facts=facts)
-        row = {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
+        row: dict[str, object] = {"version": VERSION}  # in each line: files may be joined, and cut
+        row |= {"time": round(event.time, 3), "label": event.label, "state": event.state, "text": event.text}
         with self._lock:
             try:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({**row, **event.facts}, default=str) + "\n")
             except OSError as error:
                 _log.warning("the event log %s cannot be written: %s", self.path, error)
-        _log.info("%s %s", event.label, event.text)
+        if not event.silent:
+            _log.info("%s %s", event.label, event.text)
         for listener in self._listeners:
             listener(event)

@@ -28,7 +28,9 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.html_report import add_panel
 from pytest_vastgpu.plugin.measurements import MeasurementReport
+from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
@@ -37,13 +39,18 @@ from pytest_vastgpu.plugin.signals import with_lines
 from pytest_vastgpu.plugin.terminal import REDRAWN_EVERY_S
 from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
+from pytest_vastgpu.plugin.test_records import TestRecords
 from pytest_vastgpu.plugin.wait_display import giving_back
+from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import Why
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.plugin.github import GitHub
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 
@@ -79,6 +86,12 @@ class Controller:
         config.add_cleanup(self._progress.close)
         self._measured = MeasurementReport(in_each=in_each)
         config.pluginmanager.register(self._measured, "vastgpu-measured")
+        run = os.urandom(4).hex()
+        self.directory = runs_dir() / run
+        """With the files of this run."""
+        self._records = TestRecords(config, self.directory)
+        config.pluginmanager.register(self._records, "vastgpu-records")
+        self._github = _github(config)
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
         self._waits: _Waits | None = None
@@ -91,7 +104,7 @@ class Controller:
             adapters = adapters_of(config)
             opening = Opening(
                 secret=listener.address.secret,
-                run=os.urandom(4).hex(),
+                run=run,
                 settings=settings,
                 timeouts=self._timeouts,
                 directory=str(config.invocation_params.dir),
@@ -118,6 +131,7 @@ class Controller:
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
+        add_panel(config, self.directory, self._give_back)
         if not settings.reuse:
             _told_of_warm(config, settings, lambda text: self._progress.tell(Event("", None, text)))
         config.add_cleanup(self._last_words)
@@ -182,6 +196,9 @@ class Controller:
                 self._measured.write_files(Path(self._summary.cost_file).parent)
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._records.end(int(session.exitstatus))
+            if self._github is not None:
+                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
@@ -215,8 +232,8 @@ class Controller:
 
     def _after_its_death(self, story: str) -> Summary:
         """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
-        from pytest_vastgpu.supervisor.ledger.ledger import FILE
-        from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+        from pytest_vastgpu.core.ledger_record import FILE
+        from pytest_vastgpu.core.ledger_record import read_ledger
 
         self._story = story
         known = self.process.line.supervisor
@@ -224,16 +241,17 @@ class Controller:
         if known is None or not known.log:
             return Summary([], [], [], "")
         directory = Path(known.log).parent
-        left: list[str] = []
+        left: list[Alive] = []
         ends = time.monotonic() + self._timeouts.guard_within_s
         while time.monotonic() < ends:
             try:
                 entries = read_ledger(directory / FILE).left(time.time())
             except OSError as error:
-                left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
+                cause = f"its ledger cannot be read: {error}"
+                left = [Alive(Why.RESISTS, f"what run {directory.name} has left", "vastgpu ls", cause=cause)]
                 break
             why = "its supervisor has died, or does not answer"
-            left = [str(NotDestroyed(entry.instance_id or entry.label, why)) for entry in entries]
+            left = [NotDestroyed(entry.instance_id or entry.label, why).alive for entry in entries]
             if not left:
                 break
             if self._waits is not None:
@@ -249,7 +267,8 @@ class Controller:
                 sys.stderr.write(f"{line}\n")
 
     def _bad_news(self) -> list[str]:
-        left = [f"vastgpu: STILL RUNNING: {problem}" for problem in (self._summary.problems if self._summary else ())]
+        problems = self._summary.problems if self._summary else ()
+        left = [f"vastgpu: {line}" for problem in problems for line in problem.lines()]
         return [*([f"vastgpu: {self._story}"] if self._story else []), *left]
 
     @pytest.hookimpl(trylast=True)
@@ -261,6 +280,8 @@ class Controller:
             summarise(terminalreporter, self._summary)
             for line in self._told:
                 terminalreporter.write_line(line, red=True, bold=True)
+        if self._github is not None:
+            self._github.annotate(terminalreporter)
 
 
 class _Waits:
@@ -294,6 +315,18 @@ class _Waits:
         self._in_place = self._show(text)
         if not self._in_place:
             self._say(text)
+
+
+def _github(config: pytest.Config) -> GitHub | None:
+    """What shows the run on GitHub; None elsewhere, and for a run within a test of another one."""
+    from pytest_vastgpu.plugin.github import GitHub
+    from pytest_vastgpu.plugin.github import is_asked
+
+    if config.stash[NESTED] or not is_asked():
+        return None
+    shows = GitHub(config)
+    config.pluginmanager.register(shows, "vastgpu-github")
+    return shows
 
 
 def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,8 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin import explained
+from pytest_vastgpu.plugin import junit_log
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
 from pytest_vastgpu.plugin.carried import properties_of
@@ -28,7 +33,9 @@ from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 LOG_LINES = 40
-"""Lines of the server's log in the report of a failed test."""
+"""Most lines of a living server's log in the report of a failed test: the last ones since it got the instance."""
+SINCE = "vastgpu server log (since the test got the instance)"
+"""The name of the report's section with the log."""
 
 _held = pytest.StashKey[list[VastInstance]]()
 """The instances that this try of a test has used."""
@@ -69,6 +76,8 @@ def forget(item: pytest.Item) -> None:
     item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
     item.stash[_added] = []
     drop_carried(item)
+    explained.drop(item)
+    junit_log.forget(item)
 
 
 def add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
@@ -113,10 +122,17 @@ class ReportHooks:
         if call.when == "teardown":
             add(item, properties_of(item))
         report = yield
-        if call.when == "teardown":
-            load(report, item)
         if held:
             self._explain(item, call, report, held)
+            junit_log.read(item, report, held)
+        if call.when == "teardown":
+            why = explained.noted(item)
+            add(item, why)
+            report.user_properties += why
+            junit_log.show(item, report)
+            load(report, item)
+        if call.when == "call" and report.passed and not hasattr(report, "wasxfail"):
+            explained.drop(item)  # it has helped itself
         problem = item.stash.get(_machines, "")
         if problem and report.failed and report.when == "call" and call.excinfo and str(call.excinfo.value) == problem:
             report.when = "setup"  # pytest calls that an error
@@ -140,7 +156,10 @@ class ReportHooks:
         if report.failed or hasattr(report, "wasxfail"):
             # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
             with suppress(VastGpuError, Cancelled):
-                excuse = explain(report, held, told=_needs_no_log(call))
+                kept = partial(_note_artifacts, item)
+                excuse, fates = explain(report, held, kept, told=_needs_no_log(call))
+                for fate in sorted(fates, key=lambda fate: not fate.excuses)[:1]:
+                    explained.note(item, explained.Explained.by_fate(fate))
         elif call.when == "call" and subtests.over and not subtests.failed:
             excuse = subtests.excuse  # pytest fails a test whose subtest is an error
         if excuse is not None:
@@ -202,21 +221,30 @@ class Excuse:
             report.when = "setup"
 
 
+def _note_artifacts(item: pytest.Item, directory: str) -> None:
+    add(item, [("vast_artifacts", sanitize.line(directory))])
+
+
 def _needs_no_log(call: pytest.CallInfo[None]) -> bool:
     return call.excinfo is not None and isinstance(call.excinfo.value, ConfigurationError)
 
 
-def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False) -> Excuse | None:
+def explain(
+    report: pytest.TestReport, held: Sequence[VastInstance], kept: Callable[[str], None], *, told: bool = False
+) -> tuple[Excuse | None, list[Fate]]:
     """Add to a report what became of the test's instances, and what their servers have printed.
 
+    :param kept: Called with the directory that has a server's whole log.
     :param told: Whether the test's own error says all there is to know, such as of a wrong argument: the log of a
         server that lives would only hide it.
-    :returns: What takes the place of the test's own result; None: that stays.
+    :returns: What takes the place of the test's own result, None: that stays; and what became of the instances.
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
     stories: list[tuple[str, bool]] = []
+    fates: list[Fate] = []
     for instance in held:
         fate = instance.fate(instance.mark)
+        fates += [fate] if fate is not None else []
         if report.failed or (fate is not None and fate.excuses):
             instance.failed()
         about = [f"{instance!r}, {offer_line(instance.offer)}", instance.restarted]
@@ -226,14 +254,22 @@ def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bo
         elif fate is not None:
             report.sections.append(("vastgpu what became of the server", _story(fate, instance)))
         if fate is None and report.failed and not told:
-            with suppress(VastGpuError):  # the test has given it back
-                report.sections.append(("vastgpu server log (end)", sanitize.tail(instance.logs(), LOG_LINES)))
+            with suppress(VastGpuError):  # what is known of the instance is told all the same
+                file = instance.keep_log(instance.mark)
+                report.sections.append((SINCE, _log(instance.logs_since(instance.mark), file)))
+                if file:
+                    kept(str(Path(file).parent))
         elif fate is not None and fate.log:
-            log = sanitize.block(fate.log)
-            report.sections.append(("vastgpu server log (since the test got the instance)", log))
+            report.sections.append((SINCE, sanitize.block(fate.log)))
     if not stories:
-        return None
-    return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories))
+        return None, fates
+    return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories)), fates
+
+
+def _log(since: str, file: str) -> str:
+    """What a server that lives has printed during a test, and where the rest is."""
+    shown = sanitize.tail(since, LOG_LINES) or "[it has printed nothing since]"
+    return f"{shown}\n[all of it, from the server's start on: {sanitize.line(file)}]" if file else shown
 
 
 def _story(fate: Fate, instance: VastInstance) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 from pytest_vastgpu.core.text.layout import cut_end
 from pytest_vastgpu.plugin.bottom_lines import BottomLines
+from pytest_vastgpu.plugin.defects import guarded
 from pytest_vastgpu.plugin.wait_display import WaitDisplay
 
 if TYPE_CHECKING:
@@ -239,28 +240,34 @@ class ProgressReporter:
 
 
 def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
-    """Write the table of instances, the path of all costs (with ``-v`` the dearest tests), and the kept instances."""
+    """Write what became of the instances, where all costs are (with ``-v`` the dearest tests), and what is kept."""
+    if summary.books:
+        with guarded(reporter.config, "the summary of the instances"):
+            _write_instances(reporter, summary)
+    for alive in summary.alive:
+        if alive.wanted:
+            for line in alive.lines():
+                reporter.write_line(f"vastgpu: {line}", yellow=True)
+
+
+def _write_instances(reporter: pytest.TerminalReporter, summary: Summary) -> None:
     from pytest_vastgpu.reporting.costs import by_test
+    from pytest_vastgpu.reporting.summary import Row
     from pytest_vastgpu.reporting.summary import dearest
-    from pytest_vastgpu.reporting.summary import failed_starts
-    from pytest_vastgpu.reporting.summary import table
+    from pytest_vastgpu.reporting.summary import summary as lines_of
     from pytest_vastgpu.reporting.summary import total
 
-    if summary.books:
-        attempts = [account.attempt for account in summary.books]
-        reporter.write_sep("-", f"vastgpu: {total(attempts)}")
-        for line in table(attempts):
-            reporter.write_line(line)
-        for line in failed_starts(attempts):
-            reporter.write_line(f"vastgpu: no instance became ready for {line}", red=True)
-        if reporter.verbosity > 0:
-            for line in dearest(by_test(account.shares for account in summary.books)):
-                reporter.write_line(line)
+    attempts = [account.attempt for account in summary.books]
+    rows = [Row.of(attempt) for attempt in attempts]
+    reporter.write_sep("-", f"vastgpu: {total(rows)}")
+    for line in lines_of(rows, reporter.config.get_terminal_writer().fullwidth, reporter.verbosity):
+        reporter.write_line(line.text, **({line.colour: True} if line.colour else {}))
+    if reporter.verbosity > 0:
+        for text in dearest(by_test(account.shares for account in summary.books)):
+            reporter.write_line(text)
+    if reporter.verbosity >= 0:
         reporter.write_line(f"vastgpu: costs are in {summary.cost_file}")
-        for attempt in attempts:
-            if attempt.unguarded:
-                text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
-                reporter.write_line(text, yellow=True)
-    for lines in (*(kept.lines() for kept in summary.kept), *(warm.lines() for warm in summary.warm)):
-        for line in lines:
-            reporter.write_line(f"vastgpu: {line}", yellow=True)
+    for attempt in attempts:
+        if attempt.unguarded:
+            text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
+            reporter.write_line(text, yellow=True)

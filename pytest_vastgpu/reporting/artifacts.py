@@ -1,4 +1,4 @@
-"""Writes the evidence of a failed attempt as files: limited in size, safe to show, without secrets."""
+"""Writes the evidence of a failed attempt or test as files: limited in size, safe to show, without secrets."""
 
 from __future__ import annotations
 

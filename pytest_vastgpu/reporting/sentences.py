@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Protocol
 
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.model import HOST
@@ -107,7 +108,21 @@ def outcome(attempt: Attempt) -> str:
     return "ready" if State.READY.value in attempt.seconds else "called off"
 
 
-def decisive(attempts: Sequence[Attempt]) -> Verdict:
+class Tried(Protocol):
+    """An attempt, for sentences about several of them."""
+
+    @property
+    def machine_id(self) -> int:
+        """The machine's id on the market."""
+        ...
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None if it did not fail."""
+        ...
+
+
+def decisive(attempts: Sequence[Tried]) -> Verdict:
     """The verdict that stands for all failed attempts: one that ended the tries, else the most frequent one.
 
     :param attempts: At least one has failed.
@@ -122,12 +137,12 @@ def decisive(attempts: Sequence[Attempt]) -> Verdict:
 _ENDS_ALL = frozenset({FailureClass.WORKLOAD_FATAL, FailureClass.OWN_FAULT})
 
 
-def together(attempts: Sequence[Attempt]) -> str:
+def together(attempts: Sequence[Tried]) -> str:
     """What became of several attempts: ``3 attempts: 2 infra_fatal: ssh_never_up (machines 11, 12), 1 …``."""
     machines: dict[str, list[int]] = {}
     for attempt in attempts:
         if attempt.verdict:
-            machines.setdefault(verdict_line(attempt.verdict), []).append(attempt.offer.machine_id)
+            machines.setdefault(verdict_line(attempt.verdict), []).append(attempt.machine_id)
     parts = [
         f"{'all' if len(machines) == 1 and len(ids) > 1 else len(ids)} {verdict} "
         f"(machine{'s' * (len(set(ids)) > 1)} {', '.join(map(str, dict.fromkeys(ids)))})"

@@ -27,6 +27,7 @@ from pytest_vastgpu.reputation.host_cache import HostCache
 from pytest_vastgpu.reputation.scoring import reputation
 from tests.support.runs import PytestRun
 from tests.support.runs import end_guards
+from tests.support.schemas import problems_of_run
 
 SERVER = (
     "import http.server, sys\n"
@@ -134,6 +135,17 @@ def time_limits(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> T
 
     monkeypatch.setattr(pytester, "inline_run", run_with_limits)
     return limits
+
+
+@pytest.fixture(autouse=True)
+def _files_for_programs_meet_their_schemas(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What every run of every test here leaves for programs, however it ended."""
+    homes = [Path.home()]
+    if "pytester" in request.fixturenames:
+        homes.append(request.getfixturevalue("pytester").path)
+    yield
+    runs = [run for home in homes for run in home.glob(".local/state/pytest-vastgpu/runs/*")]
+    assert [problem for run in runs for problem in problems_of_run(run)] == []
 
 
 @pytest.fixture

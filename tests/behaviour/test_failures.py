@@ -286,6 +286,7 @@ def test_a_test_that_fails_by_itself_stays_a_failure(pytester: pytest.Pytester, 
         WORKLOAD
         + """
 def test_1(vast_instance):
+    vast_instance.run("echo asked >> ~/.vastgpu/server.log")
     assert 1 == 2
 
 def test_2_closes_its_own(vast_instance_factory, vast_workload):
@@ -297,7 +298,16 @@ def test_2_closes_its_own(vast_instance_factory, vast_workload):
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*assert 3 == 4"])
     assert "lifetime_over" not in result.stdout.str()
-    result.stdout.fnmatch_lines(["*assert 1 == 2", "*vastgpu instance*", "*vastgpu server log (end)*", "serving"])
+    log = "*vastgpu server log (since the test got the instance)*"
+    result.stdout.fnmatch_lines(["*assert 1 == 2", "*vastgpu instance*", log])
+    result.stdout.fnmatch_lines(
+        [log, "asked", "[[]all of it, from the server's start on: */vast-artifacts/*/server.log]"], consecutive=True
+    )
+    result.stdout.fnmatch_lines(["[[]it has printed nothing since]"])  # that of the instance that was given back
+    kept = {path.parent.name: path.read_text() for path in pytester.path.glob("vast-artifacts/*/*/server.log")}
+    assert kept == {"1": "serving\nasked\n", "2": "serving\n"}
+    looked_at = {path.parent.name for path in pytester.path.glob("vast-artifacts/*/*/ps.txt")}
+    assert looked_at == {"1"}
 
 
 def test_nothing_admitted_says_what_removed_how_many_and_what_would_help(

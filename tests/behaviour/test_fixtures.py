@@ -159,7 +159,7 @@ def test_a_test_that_asks_only_while_it_runs_gets_an_instance(
     pytester.makepyfile(HEAD + DEFAULT + LATE)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "--doctest-modules", "--ignore=server.py", *arguments)
     result.assert_outcomes(passed=6, failed=1)
-    result.stdout.fnmatch_lines(["*vastgpu server log (end)*", "*vastgpu: 1 instance,*"])
+    result.stdout.fnmatch_lines(["*vastgpu server log (since*", "*vastgpu: 1 instance,*"])
     assert rents(market) == {"one": 1}
     assert all(each["gone"] for each in books(home)["instances"])
 

@@ -74,7 +74,9 @@ def test_it(vast_instance, vast_workload):
     assert result.ret == 1
     if end == SERVE:
         result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(["*vastgpu server log (end)*", "my token is <HF_TOKEN> and my key <instance key>"])
+        result.stdout.fnmatch_lines(["*vastgpu server log (since the test got the instance)*"])
+        [log] = pytester.path.glob("vast-artifacts/*/1/server.log")
+        assert "my token is <HF_TOKEN> and my key <instance key>" in log.read_text()
     else:
         result.stdout.fnmatch_lines(["*| my token is <HF_TOKEN> and my key <instance key>"])
     assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})

@@ -56,7 +56,7 @@ def test_an_instance_that_is_dearer_than_allowed_is_left_at_once(
     result.assert_outcomes(passed=1)
     # Nobody has waited for its SSH, let alone looked into it.
     result.stdout.re_match_lines(
-        [rf"{BAD} .* 2\.0\d\d  \d.* s  - +- +- .* unknown: price_above_limit", f"{GOOD} .* ready"]
+        [rf"{BAD} .*2\.0\d\d  \d.* s  (- +)+0\.0.* unknown: price_above_limit", f"{GOOD} .* ready"]
     )
     assert [row["machine_id"] for row in market.status()["ended"]] == [BAD, GOOD]
     assert record_of(host_cache, BAD).infra_failures <= 0.1

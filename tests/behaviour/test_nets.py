@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
@@ -371,7 +371,7 @@ def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
     (line,) = [line for line in result.outlines if "STILL RUNNING" in line]
     assert line.startswith("\x1b[31m")
     assert f"`vastgpu destroy {left}`" in line
-    assert "0.20 USD/h" in line
+    assert "0.200 USD/h" in line
     (directory,) = runs_dir().iterdir()
     guard = read_ledger(directory / FILE).guard
     until(lambda: not is_running(guard), bool)

@@ -47,6 +47,8 @@ COMPLETES = [
     (["classify", "--channel", "ss"], {"ssh"}),
     (["classify", "--server", "tr"], {"triton", "trtllm", "transformers"}),
     (["completion", ""], {"bash", "zsh", "fish"}),
+    (["report", "--schema", ""], {"cost", "events", "tests"}),
+    (["report", "--m"], {"--markdown"}),
 ]
 
 

@@ -246,8 +246,8 @@ def test_of_one_that_is_gone_what_was_kept_of_its_failed_start_is_shown(
     kept = tmp_path / "vast-artifacts" / "abcd1234" / "1" / "server.log"
     assert main(["logs", str(run.instance)], UNSPACED) == ExitCode.FAILED
     assert capsys.readouterr().err == (
-        f"vastgpu: instance {run.instance} of run abcd1234 is not there any more; logs are kept where a start fails, "
-        f"and {kept} is not there\n"
+        f"vastgpu: instance {run.instance} of run abcd1234 is not there any more; logs are kept where a start or "
+        f"a test fails, and {kept} is not there\n"
     )
     kept.parent.mkdir(parents=True)
     kept.write_text("one\n\x1b[31mtwo\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import pytest_vastgpu.plugin.reports  # noqa: F401 - once, since runs in this process drop what they load
+from pytest_vastgpu.plugin.reports import LOG_LINES  # once, since runs in this process drop what they load
 
 CONFTEST = """
 import pytest
@@ -31,7 +31,9 @@ class Leases:
         return self.fate_now
 
     def failed(self, label): ...
-    def logs(self, label): return "all of the log"
+    def logs_since(self, label, mark): return self.log
+    def keep_log(self, label, mark): return self.file
+    log, file = "its \\x00 log ]]> \\ud800 end", "vast-artifacts/run/1/server.log"
     def cost(self, label): return 0.0
     def spent(self, test): return 0.0
 
@@ -60,7 +62,7 @@ def ends(instance):
     def end(failure_class="infra_fatal", excuses=None):
         verdict = Verdict(FailureClass(failure_class), "why", "a line", "do this")
         excuses = verdict.failure_class.blames_machine if excuses is None else excuses
-        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words")
+        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words", "/lost")
     return end
 
 
@@ -173,7 +175,20 @@ def test_a_subtest_that_fails_by_itself_fails_its_test_all_the_same(pytester: py
         },
     )
     assert found == {"it": {"FAILED": 2, "ERROR": 1}}
-    result.stdout.fnmatch_lines(["*all of the log*"])
+    result.stdout.fnmatch_lines(["its *log ]]> * end"])
+
+
+def test_the_log_is_that_since_the_test_got_the_instance_and_the_rest_is_named(pytester: pytest.Pytester) -> None:
+    change = "    type(instance._leases).log = 'x\\n' * 99\n    assert 1 == 2\n"
+    _, result = outcomes(pytester, {"it": f"def test_it(instance):\n{change}"})
+    kept = "[all of it, from the server's start on: vast-artifacts/run/1/server.log]"
+    section = result.outlines[: result.outlines.index(kept)]
+    assert section[-LOG_LINES:] == ["x"] * LOG_LINES
+    assert "server log (since the test got the instance)" in section[-LOG_LINES - 1]
+    _, result = outcomes(
+        pytester, {"it": "def test_it(instance):\n    type(instance._leases).log = ''\n    assert 0\n"}
+    )
+    result.stdout.fnmatch_lines(["[[]it has printed nothing since]", "[[]all of it, from the server's start on: *]"])
 
 
 def test_a_test_that_passes_asks_nothing(pytester: pytest.Pytester) -> None:
@@ -184,7 +199,7 @@ def test_a_test_that_passes_asks_nothing(pytester: pytest.Pytester) -> None:
 
 
 def test_a_test_that_gave_its_instance_back_keeps_its_own_failure(pytester: pytest.Pytester) -> None:
-    closes = "    instance._leases.__class__.logs = gone\n    assert 1 == 2, 'my own text'\n"
+    closes = "    instance._leases.__class__.keep_log = gone\n    assert 1 == 2, 'my own text'\n"
     gone = "from pytest_vastgpu.errors import VastGpuError\ndef gone(*_): raise VastGpuError('closed')\n"
     found, result = outcomes(pytester, {"it": f"{gone}def test_it(instance):\n{closes}"})
     assert found == {"it": {"FAILED": 1}}
@@ -210,6 +225,6 @@ def test_a_wrong_argument_is_not_buried_under_the_log_of_a_server_that_lives(
     )
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)
-    log = "*vastgpu server log (end)*"
+    log = "*vastgpu server log (since the test got the instance)*"
     result.stdout.no_fnmatch_line(log) if error == "ConfigurationError" else result.stdout.fnmatch_lines(log)
     result.stdout.fnmatch_lines(["*seconds=-1", "*vastgpu instance*"])

@@ -181,3 +181,52 @@ def test_without_a_terminal_a_long_wait_is_a_line(pytester: pytest.Pytester, opt
     told = [line for line in result.outlines if line.startswith("vastgpu")]
     assert len(told) == times
     assert all(LINE.fullmatch(line) for line in told)
+
+
+SUMMARY = """
+import pytest
+import pytest_vastgpu.reporting.summary
+from pytest_vastgpu.client.calls import Kept, Summary
+from pytest_vastgpu.plugin.terminal import summarise
+from tests.reporting.test_cost_file import BOOKS
+
+def pytest_terminal_summary(terminalreporter, config):
+    with pytest.MonkeyPatch.context() as patch:
+        if "broken" in str(config.args):
+            patch.setattr(pytest_vastgpu.reporting.summary, "table", None)
+        summarise(terminalreporter, Summary(BOOKS, [], [Kept(7, "ssh root@x", 0.36, 2e9, 60.0)], "/runs/ab/cost.json"))
+"""
+
+
+def summary_of(pytester: pytest.Pytester, name: str, *options: str) -> list[str]:
+    pytester.makeconftest(SUMMARY)
+    path = pytester.makepyfile(**{name: "def test_it(): pass"})
+    result = pytester.runpytest_inprocess("-p", "no:randomly", str(path), *options)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    return result.outlines
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_summary_fits_the_terminal(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = summary_of(pytester, "test_fits")
+    assert max(map(len, lines[lines.index("") :])) <= int(columns)
+    assert any(re.fullmatch("-+ vastgpu: 3 instances \\(1 failed\\), 0.0000 USD -+", line) for line in lines)
+    assert "vastgpu: costs are in /runs/ab/cost.json" in lines
+    assert ("workload" in "".join(lines)) == (columns == "200")
+
+
+def test_quiet_keeps_what_failed_and_what_is_alive(pytester: pytest.Pytester) -> None:
+    lines = summary_of(pytester, "test_quiet", "-q")
+    assert not any(line.startswith(("machine", "vastgpu: costs")) for line in lines)
+    assert any(line.startswith("vastgpu: KEPT: instance 7 until ") for line in lines)
+
+
+def test_a_defect_in_the_summary_is_a_line_and_hides_nothing_else(pytester: pytest.Pytester) -> None:
+    lines = summary_of(pytester, "test_broken")
+    told = [line for line in lines if "the summary of the instances cannot be made: TypeError" in line]
+    assert len(told) == 1
+    assert any(line.startswith("vastgpu: KEPT: instance 7 until ") for line in lines)

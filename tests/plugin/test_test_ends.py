@@ -151,8 +151,11 @@ class Notes:
 
     def fate(self, label: str, mark: object) -> None: ...
 
-    def logs(self, label: str) -> str:
+    def logs_since(self, label: str, mark: object) -> str:
         return f"log of {label}"
+
+    def keep_log(self, label: str, mark: object) -> str:
+        return ""
 
     def _note(self, call: str, test: str) -> None:
         self.calls.append(f"{call} {test.rpartition('::')[2]}")
@@ -220,7 +223,7 @@ def test_fails(vast_instance):
     ]
     for case in pytester.path.joinpath("junit.xml").read_text().split("</testcase>")[:-1]:
         names = re.findall('<property name="(vast_[^"]*)"', case)
-        assert len(names) == len(set(names)) == 7
+        assert len(names) == len(set(names)) == 8
     assert ends[2]["mine"] == 3, "what the test itself has noted is its own affair"
 
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,6 @@ from pytest_vastgpu.reporting.sentences import failure
 from pytest_vastgpu.reporting.sentences import gpus
 from pytest_vastgpu.reporting.sentences import together
 from pytest_vastgpu.reporting.sentences import workload_line
-from pytest_vastgpu.reporting.summary import dearest
-from pytest_vastgpu.reporting.summary import failed_starts
-from pytest_vastgpu.reporting.summary import table
-from pytest_vastgpu.reporting.summary import total
 from pytest_vastgpu.servers.host import numbered
 from tests.support.factories import make_offer
 
@@ -59,9 +54,6 @@ BAD_FLAG = Attempt(
     artifacts="/home/me/vast-artifacts/ab12/2",
     workload="vllm 'a'",
 )
-GOOD = Attempt(
-    3, "label-3", make_offer(machine_id=13), 103, None, None, {"warming": 7.0, "ready": 60.0}, 0.01, workload="vllm 'b'"
-)
 
 
 def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_words() -> None:
@@ -79,25 +71,6 @@ def test_a_failed_start_says_step_fault_evidence_remedy_and_the_servers_last_wor
         "    | usage: vllm",
         "    | vllm: error: unrecognized arguments: --foo",
     ]
-
-
-def test_the_table_has_a_line_for_each_instance() -> None:
-    assert table([BROKEN, BAD_FLAG, GOOD]) == [
-        "machine  GPU          USD/h  boot    check  warm-up  ready   cost USD  workload  outcome",
-        "11       RTX 4090     0.300  11.5 s  -      -        -       0.0012    vllm 'a'  infra_fatal: cdi_broken",
-        "12       2x RTX 4090  0.400  20.5 s  0.3 s  12.2 s   -       0.0056    vllm 'a'  workload_fatal: bad_argument",
-        "13       RTX 4090     0.360  -       -      7.0 s    60.0 s  0.0100    vllm 'b'  ready",
-    ]
-    assert total([BROKEN, BAD_FLAG, GOOD]) == "3 instances, 0.0168 USD"
-
-
-def test_the_table_shows_the_price_that_was_billed() -> None:
-    assert table([replace(GOOD, price_usd_h=0.72)])[1].startswith("13       RTX 4090  0.720 ")
-
-
-def test_the_dearest_tests() -> None:
-    costs = {f"test_{n}": Decimal(9 - n) / 100 for n in range(9)}
-    assert dearest(costs, 2) == ["0.090000 USD  test_0", "0.080000 USD  test_1"]
 
 
 def test_gpus_for_people() -> None:
@@ -120,7 +93,6 @@ def test_several_attempts_are_counted_and_the_most_frequent_cause_gives_the_reme
         "  what to do: the remedy of slow",
         "  no other offer is tried: --vast-attempts 4 allows no more",
     ]
-    assert failed_starts(attempts) == [f"vllm 'a': {told}; the remedy of slow"]
 
 
 def test_what_is_common_to_all_attempts_is_said() -> None:
@@ -131,13 +103,6 @@ def test_what_is_common_to_all_attempts_is_said() -> None:
 def test_a_fault_of_the_workload_stands_for_all_attempts() -> None:
     attempts = [failed(1, "slow"), failed(2, "slow"), BAD_FLAG]
     assert "  what to do: mend the argument" in failure(workload_line(WORKLOAD), attempts).splitlines()
-
-
-def test_only_a_workload_that_never_became_ready_has_a_line_of_its_own() -> None:
-    ready = replace(GOOD, workload="vllm 'a'")
-    assert failed_starts([failed(1, "slow")]) == []
-    assert failed_starts([failed(1, "slow"), failed(2, "dark"), ready]) == []
-    assert len(failed_starts([failed(1, "slow"), failed(2, "dark"), GOOD])) == 1
 
 
 def test_no_remedy_promises_what_may_not_follow() -> None:

@@ -169,8 +169,11 @@ class HostsInMemory:
 
     def failed(self, label: str) -> None: ...
 
-    def logs(self, label: str) -> str:
+    def logs_since(self, label: str, mark: Mark) -> str:
         return f"log of {label}"
+
+    def keep_log(self, label: str, mark: Mark) -> str:
+        return ""
 
     def cost(self, label: str) -> float:
         return 0.25

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from typing import Any
+from typing import Literal
 
 import pytest
 
+from pytest_vastgpu.plugin.explained import Explained
+from pytest_vastgpu.plugin.explained import give
 
-def without_result(test: str, text: str, *, skip: bool) -> pytest.TestReport:
-    """The report of a test that has no result of its own: an error, since that says nothing of the test, or a skip."""
+
+def without_result(test: str, text: str, why: Explained | None, *, skip: bool) -> list[pytest.TestReport]:
+    """The reports of a test that has no result of its own: an error, since that says nothing of the test, or a skip.
+
+    That of its teardown follows, as it does of a test here: with it a JUnit file gets the test's properties.
+
+    :param why: The verdict on its host, or why it had none.
+    """
     path, _, name = test.partition("::")
-    return pytest.TestReport(
-        nodeid=test,
-        location=(path, None, name.replace("::", ".") or path),
-        keywords={},
-        outcome="skipped" if skip else "failed",
-        longrepr=(path, 0, text) if skip else text,
-        when="setup",
-    )
+    location = (path, None, name.replace("::", ".") or path)
+    longrepr = (path, 0, text) if skip else text
+    outcome: Literal["skipped", "failed"] = "skipped" if skip else "failed"
+    reports = [
+        pytest.TestReport(test, location, {}, outcome, longrepr, "setup"),
+        pytest.TestReport(test, location, {}, "passed", None, "teardown"),
+    ]
+    if why is not None:
+        give(reports[-1], why)
+    return reports
 
 
 Event = tuple[str, dict[str, Any]]

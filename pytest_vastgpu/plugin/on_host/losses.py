@@ -10,6 +10,8 @@ from enum import Enum
 
 from pytest_vastgpu.client.calls import Fate
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import in_short
 from pytest_vastgpu.reporting.sentences import some
@@ -40,6 +42,8 @@ class Ending:
     evidence: str = ""
     """What was seen, for the report of a test that gets no other run."""
     blames_machine: bool = True
+    verdict: Verdict | None = None
+    """The same for programs; None for a worker's own end."""
 
     @property
     def excuses(self) -> bool:
@@ -56,12 +60,13 @@ def judge(*, answers: bool, fate: Fate | None) -> Ending:
     if fate is not None and fate.excuses:
         verdict = fate.verdict
         machine = verdict.failure_class.blames_machine
-        return Ending(Kind.HOST, verdict_line(verdict), f"{verdict.evidence}; {verdict.remedy}", machine)
+        return Ending(Kind.HOST, verdict_line(verdict), f"{verdict.evidence}; {verdict.remedy}", machine, verdict)
     if answers:
         return Ending(Kind.WORKER)
-    if fate is not None:
-        return Ending(Kind.CONNECTION, "its processes were ended, the host lives", fate.verdict.evidence)
-    return Ending(Kind.CONNECTION, "the connection broke, the host lives")
+    story = "its processes were ended, the host lives" if fate is not None else "the connection broke, the host lives"
+    evidence = fate.verdict.evidence if fate is not None else ""
+    verdict = Verdict(FailureClass.RUNTIME_LOST, "connection_lost", evidence or story, "run the test again")
+    return Ending(Kind.CONNECTION, story, evidence, verdict=verdict)
 
 
 def gone(why: str) -> Ending:
@@ -69,7 +74,9 @@ def gone(why: str) -> Ending:
 
     :param why: One line.
     """
-    return Ending(Kind.HOST, first_line(why) or "nobody answers for it", blames_machine=False)
+    story = first_line(why) or "nobody answers for it"
+    verdict = Verdict(FailureClass.OWN_FAULT, "supervisor_gone", story, "run the test again")
+    return Ending(Kind.HOST, story, blames_machine=False, verdict=verdict)
 
 
 @dataclass

@@ -21,7 +21,9 @@ from pytest_vastgpu.client.calls import Expected
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
+from pytest_vastgpu.plugin.explained import Explained
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
@@ -62,6 +64,7 @@ class HostSession(HostWorkers):
         self._why = ""
         """Why a host was last lost, or could not be had."""
         self._machines = False
+        self._verdict: Explained | None = None
         """Whether that was a machine's fault."""
         self._given_up = False
         self._internal = ""
@@ -124,6 +127,7 @@ class HostSession(HostWorkers):
         self._arrive(name, self._each)
         self._why = losses.no_host(error)
         self._machines = isinstance(error, ProvisioningFailed) and error.machines_failed
+        self._verdict = Explained.by_error(error) if isinstance(error, VastGpuError) else None
         self.report_line(f"vastgpu: {name}: {self._why}")
 
     def worker_hostlost(self, rented: Rented, ending: Ending) -> None:
@@ -137,6 +141,7 @@ class HostSession(HostWorkers):
         if ending.kind is Kind.HOST:
             self._fetching.lost(rented.name)
         self._why, self._machines = f"{rented.name} was lost: {ending.story}", ending.blames_machine
+        self._verdict = Explained.by_verdict(ending.verdict)
         ran_a_test = False
         for node in [node for node in self._active_nodes if node.rented is rented]:
             if node not in self._lost:
@@ -197,15 +202,16 @@ class HostSession(HostWorkers):
             text = f"vastgpu: no test could run: {losses.first_line(self._why)}"
             pytest.exit(text, returncode=pytest.ExitCode.INTERRUPTED)
         self._given_up = True
-        self._report_rest(self._why, "no host is left", machines=self._machines)
+        self._report_rest(self._why, "no host is left", self._verdict, machines=self._machines)
         self.triggershutdown()
 
-    def _report_rest(self, why: str, end: str, *, machines: bool) -> None:
+    def _report_rest(self, why: str, end: str, verdict: Explained | None = None, *, machines: bool) -> None:
         """Report what has not run: a run in which a selected test has no result is not a success."""
         told = ""
         for test in self._schedule.tests or ():
             if test not in self._over and not self.shouldstop:
-                self._report(test, losses.never_ran(self._runs.of(test), why, told, end), machines=machines)
+                text = losses.never_ran(self._runs.of(test), why, told, end)
+                self._report(test, text, verdict, machines=machines)
                 told = told or test
 
     # ------------------------------------------------------------- losses
@@ -248,7 +254,7 @@ class HostSession(HostWorkers):
     def _unfit_worker(self, node: Node, error: object) -> None:
         """A worker could run no test: that is its host's fault, or its environment's. No other takes its place."""
         rented = node.rented
-        self._why, self._machines = self._tell_unfit(node, error), False
+        self._why, self._machines, self._verdict = self._tell_unfit(node, error), False, None
         others = self._coming[rented.name] or any(each.rented is rented for each in self._active_nodes)
         if not others and self._hosts.get(rented.name) is rented:
             self._fleet.give_back(self._hosts.pop(rented.name))
@@ -260,16 +266,18 @@ class HostSession(HostWorkers):
             self._scheduler.mark_test_pending(test)
         else:
             endings = self._runs.of(test)
-            self._report(test, losses.lost_for_good(endings), machines=all(each.blames_machine for each in endings))
+            verdict = Explained.by_verdict(ending.verdict)
+            machines = all(each.blames_machine for each in endings)
+            self._report(test, losses.lost_for_good(endings), verdict, machines=machines)
 
-    def _report(self, test: str, text: str, *, machines: bool) -> None:
+    def _report(self, test: str, text: str, verdict: Explained | None, *, machines: bool) -> None:
         """Report a test that has no result of its own."""
         self._over.add(test)
         self._runs.without_result(test)
         skip = machines and self.config.stash[SETTINGS].on_infra_failure == "skip"
-        report = without_result(test, text, skip=skip)
-        self.config.hook.pytest_runtest_logreport(report=report)
-        self._handlefailures(report)
+        for report in without_result(test, text, verdict, skip=skip):
+            self.config.hook.pytest_runtest_logreport(report=report)
+            self._handlefailures(report)
 
     def _clone_node(self, node: Node) -> None:
         """Start another worker in the place of one that has crashed."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -43,7 +44,7 @@ class InstanceAccess:
     def lease(self, label: str) -> Lease:
         """The lease of an instance: everything that a test needs in order to use it."""
         rental = self._registry[label]
-        seconds = rental.attempt().seconds
+        attempt = rental.attempt()
         offer = replace(rental.offer, price_usd_h=rental.cost.usd_h)
         return Lease(
             rental.label,
@@ -51,11 +52,12 @@ class InstanceAccess:
             offer,
             rental.endpoint,
             dict(rental.headers),
-            seconds,
+            attempt.seconds,
             rental.mark(),
             rental.restarted,
             rental.api_key,
             rental.workload.port,
+            attempt.number,
         )
 
     def run(self, label: str, command: str, timeout_s: float, stdin: str = "") -> ProbeResult:
@@ -117,6 +119,14 @@ class InstanceAccess:
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
         return self._registry[label].read_log()
+
+    def logs_since(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.logs_since`."""
+        return self._registry[label].log_since(mark)
+
+    def keep_log(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.keep_log`."""
+        return self._registry[label].keep_log(mark)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""

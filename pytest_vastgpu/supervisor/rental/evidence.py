@@ -1,4 +1,7 @@
-"""Collects evidence of a failed or lost instance before it is destroyed. It must not delay the destroy for long."""
+"""Collects evidence of a failed or lost instance before it is destroyed, and of one on which a test has failed.
+
+Neither the destroy nor the test may be delayed for long.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.reporting import artifacts
+from pytest_vastgpu.ssh.base import Connection
 from pytest_vastgpu.supervisor.rental.server import job
 
 PROBE_LIMIT_S = 4.0
@@ -135,6 +139,21 @@ def keep(case: Case, sources: Mapping[str, Source], directory: Path, limit_s: fl
     files = case.files()
     files.update(gather(sources, limit_s, ending))
     artifacts.write_files(directory, files)
+
+
+def keep_of_test(log: str, connection: Connection | None, directory: Path, limit_s: float, ending: CancelToken) -> Path:
+    """Write what a server has printed into a directory, after a test that used it has failed.
+
+    :param connection: Is asked what the instance looks like, which is written, too; None: it is not asked.
+    :returns: The file with the log.
+    :raises OSError: if it cannot be written.
+    """
+    files = {}
+    if connection is not None:
+        files = gather({"SSH": lambda: probe_files(connection.probe_all(PROBES))}, limit_s, ending)
+    directory.mkdir(parents=True, exist_ok=True)
+    artifacts.write_files(directory, {_SERVER_LOG: log, **files})
+    return directory / _SERVER_LOG
 
 
 def _json(value: object) -> str:

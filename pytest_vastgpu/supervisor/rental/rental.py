@@ -16,6 +16,8 @@ from typing import TypeVar
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
@@ -27,6 +29,9 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.alive import moment
+from pytest_vastgpu.reporting.event_facts import offer_facts
+from pytest_vastgpu.reporting.event_facts import verdict_facts
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import whose
@@ -37,7 +42,6 @@ from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import self_check
@@ -48,6 +52,7 @@ from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
+from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.job import Launched
 from pytest_vastgpu.supervisor.rental.server.starts import Starts
 from pytest_vastgpu.supervisor.rental.server.watched import InstanceSilent
@@ -119,13 +124,15 @@ class Rental:
         self.shown = Shown()
         """What it shows to people who wait for it."""
         self.directory = services.artifacts / str(number)
-        """Where evidence is kept if the attempt fails."""
+        """Where evidence is kept if the attempt fails, or a test that uses it."""
         self.facts: HostFacts | None = None
         self._failed: Attempt | None = None
         KNOWN.add("instance key", self.api_key)
         self.purpose = sanitize.line(name)
         """The workload in words."""
         self.unsettled = False
+        self._looked_at = False
+        """Whether a test has failed on it, and it was looked at."""
         self.went_wrong = False
         """Whether its bring-up failed, or a test that used it."""
         self._detail = False
@@ -155,6 +162,13 @@ class Rental:
     def unguarded(self) -> str:
         """Why nothing would end it if this machine died; empty where its dead man's switch is armed, or not known."""
         return self.heartbeat.missing if self.heartbeat is not None else ""
+
+    @property
+    def ends_itself_at(self) -> float:
+        """Epoch seconds at which it is gone at the latest, whatever happens here; 0: nothing is known to end it."""
+        label = Label.parse(self.label)
+        armed = self.heartbeat is not None and self.heartbeat.switch.armed
+        return label.ends_at if armed and label is not None else 0.0
 
     @property
     def may_cost(self) -> bool:
@@ -207,6 +221,7 @@ class Rental:
     def cuts_short(self, verdict: Verdict) -> None:
         """Note why it is taken from the tests that use it."""
         self.cut_short = verdict
+        self.record("is taken from its tests", cut_short=verdict_facts(verdict))
 
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
@@ -218,9 +233,32 @@ class Rental:
         """Note that a test that used it has failed."""
         self.went_wrong = True
 
+    @property
+    def _serves(self) -> bool:
+        """Whether the instance is there to be asked."""
+        return self.state is State.READY and self.cut_short is None
+
+    def log_since(self, mark: Mark) -> str:
+        """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.logs_since`."""
+        return log_since(*self.servers[mark.start].log(fresh=self._serves), mark)
+
+    def keep_log(self, mark: Mark) -> str:
+        """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.keep_log`."""
+        serves = self._serves
+        log, _ = self.servers[mark.start].log(fresh=serves)
+        look = serves and self.connection is not None and not self._looked_at
+        self._looked_at = self._looked_at or look
+        connection = self.connection.living() if look and self.connection is not None else None
+        limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
+        try:
+            return str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending)) if log else ""
+        except OSError as error:
+            self.tell(f"the server's log cannot be kept: {error}")
+            return ""
+
     def forget_tests(self) -> None:
         """Forget what tests of an earlier run have done: failures, and starts of the server that they had got."""
-        self.went_wrong = False
+        self.went_wrong = self._looked_at = False
         self.servers.forget_earlier()
 
     # ---------------------------------------------------------------- the end
@@ -285,7 +323,7 @@ class Rental:
         except NotKept as why:
             self.tell(f"is not kept: {why}")
             return
-        self.enter(State.KEPT, f"kept for a look inside until {kept.ends}", until=kept.until, ssh=kept.ssh)
+        self.enter(State.KEPT, f"kept for a look inside until {moment(kept.until)}", until=kept.until, ssh=kept.ssh)
         keeper.note(kept)
 
     def _seen(self) -> loss.Seen:
@@ -327,6 +365,7 @@ class Rental:
         failed_in = self.state
         self.went_wrong = True
         self.enter(State.FAILED, f"failed: {verdict_line(verdict)} ({self.purpose})")
+        self.record("its verdict", verdict=verdict_facts(verdict), failed_in=failed_in, artifacts=str(self.directory))
         attempt = self.attempt(verdict, failed_in)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -362,7 +401,7 @@ class Rental:
         """Bring-up is about to rent the offer: from now on it may cost money."""
         offer, self.rented = self.offer, request
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
-        self.tell(f"renting {offer_line(offer)} for {self.purpose}")
+        self.tell(f"renting {offer_line(offer)} for {self.purpose}", offer=offer_facts(offer))
         self._entered = self._clock.monotonic()
         self.cost.begins()
         self.unsettled = True  # until the provider has answered; without an answer, the label finds the instance
@@ -530,6 +569,12 @@ class Rental:
             yield
         finally:
             self._detail = False
+
+    def record(self, text: str, **facts: object) -> None:
+        """Write an event for reports alone."""
+        about = {"workload": self.purpose, "attempt": self.nth}
+        event = Event(self.label, self.state, text, {**about, **facts}, self._clock.time(), silent=True)
+        self._services.events.write(event)
 
     def tell(self, text: str, **facts: object) -> None:
         """Write an event."""

@@ -70,7 +70,7 @@ class RentalServices:
     events: EventWriter
     run_id: str
     artifacts: Path
-    """Directory for the evidence of failed attempts, with a subdirectory for each."""
+    """Directory for the evidence of attempts that failed, or on which a test did, with a subdirectory for each."""
     budgets: RunBudgets
     poller: InstancePoller
     keeper: Keeper

@@ -16,13 +16,24 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.losses import Kind
 from pytest_vastgpu.plugin.on_host.session import HostSession
 from pytest_vastgpu.plugin.options import SETTINGS
 
-LOST = Ending(Kind.HOST, "runtime_lost: instance_lost", "no SSH")
-BROKEN = Ending(Kind.CONNECTION, "the connection broke, the host lives")
+LOST = Ending(
+    Kind.HOST,
+    "runtime_lost: instance_lost",
+    "no SSH",
+    verdict=Verdict(FailureClass.RUNTIME_LOST, "instance_lost", "no SSH"),
+)
+BROKEN = Ending(
+    Kind.CONNECTION,
+    "the connection broke, the host lives",
+    verdict=Verdict(FailureClass.RUNTIME_LOST, "connection_lost", "the connection broke"),
+)
 CRASHED = Ending(Kind.WORKER)
 
 

@@ -46,6 +46,7 @@ def test_a_host_that_is_lost_excuses_also_where_its_proxy_still_answers(
     ending = losses.judge(answers=answers, fate=became)
     assert (ending.kind, ending.story, ending.excuses) == (kind, story, True)
     assert ending.blames_machine == became.verdict.failure_class.blames_machine
+    assert ending.verdict == became.verdict
 
 
 @pytest.mark.parametrize("became", [None, fate(ENDED, excuses=False)])
@@ -59,6 +60,8 @@ def test_where_the_proxy_is_silent_and_the_host_lives_the_connection_is_lost(bec
     ending = losses.judge(answers=False, fate=became)
     assert (ending.kind, ending.excuses) == (Kind.CONNECTION, True)
     assert "the host lives" in ending.story
+    assert ending.verdict is not None
+    assert (ending.verdict.reason, bool(ending.verdict.evidence)) == ("connection_lost", True)
 
 
 def test_without_a_supervisor_every_host_is_lost_and_no_machine_is_to_blame() -> None:

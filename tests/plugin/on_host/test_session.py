@@ -13,6 +13,8 @@ from execnet.gateway_base import RemoteError
 from xdist.workermanage import Marker
 
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin.explained import Explained
+from pytest_vastgpu.plugin.explained import explained_of
 from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.on_worker import EXIT
@@ -144,6 +146,10 @@ def test_a_test_that_ends_where_it_runs_is_an_error_after_two_runs(ending: Endin
     (report,) = [report for report in run.reports if report.failed]
     assert "it was lost 2 times" in str(report.longrepr)
     assert str(report.longrepr).count(ending.story) == 2
+    (end,) = [each for each in run.reports if each.nodeid == report.nodeid and each.when == "teardown"]
+    assert ending.verdict is not None
+    assert ("vast_reason", ending.verdict.reason) in end.user_properties
+    assert explained_of(end) == Explained(ending.verdict, artifacts=[])
 
 
 @pytest.mark.parametrize("dist", DISTS)
@@ -199,7 +205,8 @@ def test_such_a_test_is_a_skip_where_the_user_says_so(world: Build) -> None:
     run.session.config.stash[SETTINGS].on_infra_failure = "skip"
     run.deadly = lambda test: LOST if test == "t_0.py::test_0" else None
     run.goes_on()
-    assert {report.nodeid: report.outcome for report in run.reports} == dict.fromkeys(run.tests, "skipped")
+    outcomes = {report.nodeid: report.outcome for report in run.reports if report.when == "setup"}
+    assert outcomes == dict.fromkeys(run.tests, "skipped")
 
 
 def test_before_any_test_is_known_the_run_ends_with_the_reason(world: Build) -> None:

@@ -1,0 +1,90 @@
+"""Looks at a page in Chromium, for tests: run by the Python that ``.ci/browser.sh`` has made.
+
+    python look.py PAGE SCREENSHOTS closely|quickly
+
+Prints what it has found as JSON, one object for each width and colour scheme.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+SIZES = ((400, 850), (1600, 900))
+SCHEMES = ("light", "dark")
+NAMES = ("chromium", "chromium-browser")
+"""Debian's and Ubuntu's name of the program."""
+MEASURE = """() => {
+  const seen = selector => [...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
+  const [time] = performance.getEntriesByType("navigation");
+  return {
+    title: document.title,
+    wider: document.documentElement.scrollWidth - window.innerWidth,
+    bars: seen("svg rect.step").filter(each => each.width > 0 && each.height > 0).length,
+    first: seen("h1, .answers div").every(each => each.bottom <= window.innerHeight),
+    focused: document.activeElement.className,
+    shown_ms: time.loadEventEnd - time.startTime,
+  };
+}"""
+
+
+def look(
+    browser: Any, page: Path, shots: Path, size: tuple[int, int], scheme: str, *, closely: bool
+) -> dict[str, object]:
+    """What is found at one width, in one colour scheme."""
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True)
+    tab = context.new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    tab.goto(page.as_uri())
+    name = f"{page.stem}-{width}-{scheme}"
+    tab.screenshot(path=shots / f"{name}-first.png")
+    found = tab.evaluate(MEASURE)
+    tab.keyboard.press("Tab")
+    found["focused"] = tab.evaluate("document.activeElement.className")
+    tab.keyboard.press("Enter")
+    found["skipped_to"] = tab.evaluate("document.activeElement.id")
+    found["violations"] = judged(tab, shots / f"{name}.png") if closely else []
+    context.close()
+    return {"width": width, "scheme": scheme, "said": said, **found}
+
+
+def judged(tab: Any, shot: Path) -> list[str]:
+    """What axe-core finds wrong with all of the page, which is kept as a picture."""
+    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    tab.screenshot(path=shot, full_page=True)
+    axe = Path(str(find_spec("axe_playwright_python").origin)).with_name("axe.min.js")  # type: ignore[union-attr]
+    tab.evaluate(axe.read_text(encoding="utf-8"))
+    result = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:200]}" for each in result["violations"]]
+
+
+def main() -> None:
+    """Look at a page."""
+    from playwright.sync_api import sync_playwright  # type: ignore[import-not-found] # in the other environment
+
+    page, shots = map(Path, sys.argv[1:3])
+    closely = sys.argv[3] == "closely"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=next(filter(None, map(which, NAMES))), args=["--no-sandbox"]
+        )
+        found = [
+            look(browser, page, shots, size, scheme, closely=closely)
+            for size in SIZES
+            for scheme in SCHEMES
+            if closely or scheme == "light"
+        ]
+        browser.close()
+    print(json.dumps(found))  # noqa: T201 - for the test
+
+
+if __name__ == "__main__":
+    main()

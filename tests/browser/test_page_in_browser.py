@@ -1,0 +1,73 @@
+"""The page of a run as Chromium shows it: whole, readable, usable by keyboard, and judged by axe-core.
+
+Needs the environment that ``.ci/browser.sh DIR`` makes::
+
+    VASTGPU_BROWSER=DIR pytest tests/browser
+
+Screenshots are kept in ``VASTGPU_SCREENSHOTS``, if that names a directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.reporting.run_report import RunReport
+from tests.browser import look
+from tests.support.measured import kept
+from tests.support.reports import FOREIGN
+from tests.support.reports import run_report
+
+if "VASTGPU_BROWSER" not in os.environ:
+    pytest.skip(
+        "VASTGPU_BROWSER does not name an environment with Playwright, see .ci/browser.sh", allow_module_level=True
+    )
+
+PYTHON = Path(os.environ["VASTGPU_BROWSER"]).resolve() / "bin" / "python"
+LARGEST_BYTES = 2_000_000
+"""Of a page with 500 tests on 20 instances."""
+
+PAGES = {
+    "measured": replace(run_report(10, 5), measured=kept()),
+    "large": run_report(500, 20),
+    "foreign": run_report(10, 5, FOREIGN),
+    "nothing": RunReport("", over=True),
+}
+CLOSELY = "measured"
+"""The page that is judged by axe-core, with all of its details open: it has all that a page may have."""
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    found = Path(os.environ.get("VASTGPU_SCREENSHOTS", tmp_path)).resolve()
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_in_the_browser(name: str, tmp_path: Path, shots: Path) -> None:
+    pytest.importorskip("jinja2")
+    from pytest_vastgpu.reporting.page.render import render
+
+    page = tmp_path / f"{name}.html"
+    page.write_text(render(PAGES[name]), encoding="utf-8")
+    assert page.stat().st_size < LARGEST_BYTES
+    how = "closely" if name == CLOSELY else "quickly"
+    ran = subprocess.run([PYTHON, look.__file__, page, shots, how], stdout=subprocess.PIPE, text=True, check=True)
+    looks: list[dict[str, Any]] = json.loads(ran.stdout)
+    assert len(looks) == len(look.SIZES) * (len(look.SCHEMES) if name == CLOSELY else 1)
+    for seen in looks:
+        where = f"{name}, {seen['width']} px, {seen['scheme']}"
+        assert seen["said"] == [], where
+        assert seen["violations"] == [], where
+        assert seen["title"].endswith(f"vastgpu {PAGES[name].id}".rstrip()), where
+        assert seen["wider"] <= 0, where
+        assert bool(seen["bars"]) == bool(PAGES[name].instances), where
+        assert (seen["focused"], seen["skipped_to"]) == ("skip", "main"), where
+        assert (shots / f"{name}-{seen['width']}-{seen['scheme']}-first.png").stat().st_size

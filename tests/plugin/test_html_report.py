@@ -1,0 +1,108 @@
+"""``--vast-report``: what is wrong with it is said before anything is rented, and it never changes a result."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.plugin import html_report
+from pytest_vastgpu.plugin.defects import guarded
+
+PASSES = "def test_it(): pass"
+
+
+@pytest.fixture
+def without_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "pytest_vastgpu.plugin.html_report.find_spec", lambda name: None if name == "jinja2" else find_spec(name)
+    )
+
+
+@pytest.mark.usefixtures("without_jinja")
+def test_without_jinja_it_says_what_to_install(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--vast-report=out.html")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    install = "pip install 'pytest-vastgpu[report]'"
+    line = f"ERROR: --vast-report=out.html (command line): the report needs Jinja2, which is not installed: {install}"
+    assert line in result.stderr.lines
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("none/out.html", "the directory */none does not exist: make it, or name a file elsewhere"),
+        (".", "* is a directory: name a file in it, *"),
+    ],
+)
+def test_a_file_that_cannot_be_is_a_usage_error(pytester: pytest.Pytester, file: str, problem: str) -> None:
+    pytest.importorskip("jinja2")
+    pytester.makepyfile(PASSES)
+    result = pytester.runpytest_inprocess(f"--vast-report={file}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --vast-report={file} (command line): {problem}"])
+
+
+def test_a_directory_that_cannot_be_written_is_a_usage_error(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))  # as root, too
+    result = pytester.runpytest_inprocess("--vast-report=out.html")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --vast-report=out.html (command line): * cannot be written: *"])
+
+
+def test_a_run_that_rents_nothing_replaces_an_old_report(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    pytester.makepyfile(PASSES)
+    out = pytester.path / "out.html"
+    out.write_text("of an earlier run")
+    monkeypatch.setenv("VAST_REPORT", "out.html")
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"vastgpu: the report is {out}"])
+    assert "No test of this run needed an instance" in out.read_text()
+    assert sorted(path.name for path in pytester.path.glob("*.html")) == ["out.html"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "cannot be written: No space left on device; the results of *"),
+        (KeyError("x\n::error::y"), "cannot be made: KeyError: *, a defect of pytest-vastgpu: please report it; *"),
+    ],
+)
+def test_a_report_that_cannot_be_made_changes_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    pytest.importorskip("jinja2")
+
+    def fail(_path: Path, _text: str) -> None:
+        raise error
+
+    monkeypatch.setattr(html_report, "_write", fail)
+    pytester.makepyfile(PASSES)
+    result = pytester.runpytest_inprocess("--vast-report=out.html")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines([f"vastgpu: the report * {told}"])
+    result.stdout.no_fnmatch_line("*the report is*")
+
+
+def test_the_guard_has_a_line_where_pytest_has_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    class Manager:
+        def get_plugin(self, _name: str) -> None: ...
+
+    class Config:
+        pluginmanager = Manager()
+
+    config: Any = Config()
+    with guarded(config, "the report x"):
+        raise ValueError("two\nlines")
+    assert len(capsys.readouterr().err.splitlines()) == 1
