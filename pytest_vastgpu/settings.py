@@ -276,7 +276,7 @@ def _by_source(settings: Settings | HostSettings, options: Sequence[Option]) -> 
 _HEADLINE = frozenset({"backend", "budget", "strictness"})
 """The values that the header always names."""
 OPTIONS = tuple(option for option in vars(Settings).values() if isinstance(option, Option))
-"""Every option, in the order of the README's table."""
+"""Every option, in the order of the table in docs/options.md."""
 
 
 class HostSettings:

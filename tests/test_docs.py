@@ -15,10 +15,8 @@ import yaml
 import pytest_vastgpu
 from pytest_vastgpu import VastInstance
 from pytest_vastgpu import errors
-from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.openai_server import OpenAiServerAdapter
-from pytest_vastgpu.servers.registry import OWN
 from pytest_vastgpu.supervisor.rental.server import job
 
 ROOT = Path(__file__).parent.parent
@@ -149,23 +147,18 @@ def test_forms_ask_for_what_a_report_needs() -> None:
     assert {"output", "label"} <= required["wrong_verdict"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/servers.md"])
+@pytest.mark.parametrize("page", ["docs/fixtures.md", "docs/servers.md"])
 def test_where_the_files_of_a_workload_are_is_said(page: str) -> None:
     assert f"`~/{job.WORK}`" in (ROOT / page).read_text()
     assert f"``~/{job.WORK}``" in (VastInstance.run.__doc__ or "")
 
 
-def test_readme_names_what_run_returns_and_every_builder() -> None:
-    readme = (ROOT / "README.md").read_text()
-    told = readme.split("`run(command, timeout_s=60)`", 1)[1].split("\n\n", 1)[0]
+def test_the_guide_names_what_run_returns() -> None:
+    fixtures = (ROOT / "docs/fixtures.md").read_text()
+    told = fixtures.split("`run(command, timeout_s=60)`", 1)[1].split("\n\n", 1)[0]
     named = {name for name in re.findall(r"`(\w+)`", told) if hasattr(ProbeResult, name) or name in FIELDS}
     assert named == {"exit_code", "stdout", "stderr", "ok", "failure"}
     assert inspect.signature(VastInstance.run).parameters["timeout_s"].default == 60
-    workloads = readme.split("**Workloads.**", 1)[1].split("\n\n", 1)[0]
-    servers = [kind.name for kind in OWN if kind.name != HOST]  # a host has none
-    assert [name for name in servers if f"`{name}(" not in workloads] == []
-    assert "(docs/servers.md)" in workloads
-    assert "(docs/recipes.md)" in workloads
 
 
 def test_the_image_of_a_server_of_your_own_is_said() -> None:
@@ -189,7 +182,7 @@ def test_what_ci_runs_names_every_server_that_it_runs() -> None:
 
 
 def test_an_exception_that_a_page_for_users_names_can_be_imported() -> None:
-    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docs/servers.md", "docs/recipes.md"))
+    pages = "".join((ROOT / page).read_text() for page in ("docs/fixtures.md", "docs/servers.md", "docs/recipes.md"))
     named = {name for name in re.findall(r"`(\w+)`", pages) if hasattr(errors, name)}
     assert "VastGpuError" in named
     assert named | {"ConfigurationError", "WorkloadInvalid"} <= set(pytest_vastgpu.__all__)

@@ -1,14 +1,25 @@
-"""The README says what is so."""
+"""README and the guides say what is so."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_vastgpu.local.embed import LocalMarket
+
+import pytest_vastgpu
+from pytest_vastgpu import VastInstance
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import FailureClass
+from pytest_vastgpu.model import Offer
+from pytest_vastgpu.model import Workload
+from pytest_vastgpu.model import WorkloadFields
+from pytest_vastgpu.plugin import hooks
+from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.selection.strictness import POLICIES
+from pytest_vastgpu.servers.registry import OWN
 from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import OPTIONS
 from pytest_vastgpu.settings import Option
@@ -16,10 +27,23 @@ from pytest_vastgpu.settings import Strictness
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+OUR_USE = {"failed", "fate", "mark", "on_measured", "properties", "report_hardware_problem", "serves", "spent_by"}
+"""What of the handle is public for other modules of this package only."""
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+def page(name: str) -> str:
+    """A page of the documentation."""
+    return (ROOT / "docs" / name).read_text()
+
+
+def section(title: str, text: str = README) -> str:
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def first_column(text: str) -> list[str]:
+    """The names in backticks that rows of tables begin with."""
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`(\w+)", cell)]
 
 
 def options_table(options: Iterable[Option]) -> str:
@@ -32,12 +56,18 @@ def options_table(options: Iterable[Option]) -> str:
 
 
 def test_the_options_table_is_the_options() -> None:
-    assert options_table(OPTIONS) in section("Options")
-    assert options_table(HOST_OPTIONS) in (ROOT / "docs/on-host.md").read_text()
+    assert options_table(OPTIONS) in page("options.md")
+    assert options_table(HOST_OPTIONS) in page("on-host.md")
+
+
+def test_each_option_has_a_guide() -> None:
+    guides = page("options.md").split("| for | see |", 1)[1].split("\n\n", 1)[0]
+    general = {"--vast-backend", "--vast-boot-timeout", "--vast-expose"}
+    assert {option.flag for option in OPTIONS} - set(re.findall(r"`(--vast-[\w-]+)`", guides)) == general
 
 
 def test_the_strictness_table_is_the_policy() -> None:
-    rows = dict(re.findall(r"^\| (\S.*?) +\| (.*) \|$", section("Strictness"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| (\S.*?) +\| (.*) \|$", page("strictness.md"), re.MULTILINE))
     levels = [POLICIES[level] for level in (Strictness.STRICT, Strictness.BALANCED, Strictness.AGGRESSIVE)]
     assert rows["reliability at least"] == " | ".join(f"{level.reliability:g}" for level in levels)
     assert rows["direct ports at least"] == " | ".join(str(level.direct_ports) for level in levels)
@@ -48,10 +78,57 @@ def test_the_strictness_table_is_the_policy() -> None:
 
 
 def test_every_failure_class_is_explained() -> None:
-    text = section("Whose fault")
+    text = section("The classes", page("whose-fault.md"))
     for failure_class in FailureClass:
         if failure_class is not FailureClass.READY:
             assert f"`{failure_class.value}`" in text
+
+
+def test_every_fixture_is_told_with_its_scope() -> None:
+    told = dict(re.findall(r"^\| `(vast_\w+)` \| (\w+)", section("Fixtures", page("fixtures.md")), re.MULTILINE))
+    made = {name: value for name, value in vars(hooks).items() if hasattr(value, "_fixture_function_marker")}
+    scopes = {name: value._fixture_function_marker.scope for name, value in made.items()}
+    assert told == {**scopes, "vast_local_market": "function"}  # which is loaded only where it is asked for
+
+
+def test_all_of_the_handle_is_told() -> None:
+    public = {name for name in dir(VastInstance) if not name.startswith("_")} - OUR_USE
+    text = section("The handle", page("fixtures.md"))
+    attributes, offer = text.split("\n### The offer\n")
+    assert set(first_column(attributes)) == public
+    assert set(first_column(offer)) <= {field.name for field in Offer.__dataclass_fields__.values()}
+    for name, told in re.findall(r"^\| `(\w+)\((.*?)\)` \|", attributes, re.MULTILINE):
+        parameters = inspect.signature(getattr(VastInstance, name)).parameters
+        for each in filter(None, told.split(", ")):
+            parameter, _, default = each.partition("=")
+            assert default.strip('"') == str(parameters[parameter].default if default else ""), name
+
+
+def test_the_markers_keywords_are_told_with_their_defaults() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", section("The marker `vast`", page("fixtures.md")), re.MULTILINE
+    )
+    assert {name for name, _ in rows} == set(WorkloadFields.__annotations__)
+    for name, told in rows:
+        default = Workload.__dataclass_fields__[name].default
+        assert (float(told) == default) if told[0].isdigit() else not default, name
+
+
+def test_every_hook_is_told() -> None:
+    told = re.findall(r"^\| `(pytest_vastgpu_\w+)\(", section("Hooks", page("fixtures.md")), re.MULTILINE)
+    assert told == [name for name in vars(hookspecs) if name.startswith("pytest_vastgpu_")]
+
+
+def test_every_builder_is_told_with_its_defaults() -> None:
+    text = section("What all builders take", page("servers.md"))
+    told = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (.*) \|$", text, re.MULTILINE)
+    kinds = {kind.name: kind for kind in OWN if kind.name != HOST}  # a host has none
+    assert {name for name, *_ in told} == set(kinds)
+    for name, image, numbers in told:
+        defaults = inspect.signature(getattr(pytest_vastgpu, name)).parameters
+        values = [defaults[field].default for field in ("port", "disk_gb", "image_gb")]
+        assert image == kinds[name].default_image
+        assert numbers == " | ".join(f"{value:g}" for value in (*values, kinds[name].warmup_s))
 
 
 def test_the_first_fenced_block_of_both_command_sections_is_one_line() -> None:
@@ -61,9 +138,12 @@ def test_the_first_fenced_block_of_both_command_sections_is_one_line() -> None:
         assert block.group(1).count("\n") == 1
 
 
-def test_every_example_is_listed_and_exists() -> None:
-    listed = set(re.findall(r"\]\(conftest_examples/(\w+)\)", section("Examples")))
-    assert listed == {path.name for path in (ROOT / "conftest_examples").iterdir() if (path / "README.md").exists()}
+def test_it_is_short_and_leads_to_every_guide_and_example() -> None:
+    assert README.count("\n") <= 150
+    guides = {path.name for path in (ROOT / "docs").glob("*.md")} - {"releasing.md"}  # for maintainers
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)\)", section("Guides"))) >= guides
+    examples = {path.name for path in (ROOT / "conftest_examples").iterdir() if (path / "README.md").exists()}
+    assert set(re.findall(r"\]\(conftest_examples/(\w+)\)", section("Guides"))) == examples
 
 
 def test_links_lead_somewhere() -> None:
@@ -71,10 +151,10 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_fleet_in_the_readme_is_one(tmp_path: Path) -> None:
-    block = re.search(r"```yaml\n(.*?)```", section("The local market"), re.DOTALL)
-    assert block is not None
-    file = tmp_path / "fleet.yaml"
-    file.write_text(block.group(1))
-    with LocalMarket(file) as market:
-        assert market.status()["credit_usd"] == 5
+def test_the_page_on_pypi_has_no_link_to_a_file_that_is_not_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shown = README
+    for each in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        shown = re.sub(each["pattern"], each["replacement"], shown)
+    assert "First suite (`docs/first-suite.md`)" in shown
+    assert re.findall(r"\]\((?!https://)[^)]*\)", shown) == []
