@@ -58,7 +58,7 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
-_FOLDER = re.compile(r"(?<=\]\()((?:\.\./)*conftest_examples/\w+)/?(?=\))")
+_FOLDER = re.compile(r"\]\(((?:\.\./)*)(conftest_examples(?:/\w+)?)/?\)")
 _SOURCES = {".ini": "ini", ".py": "python", ".txt": "text"}
 _GIVEN = (pytest_vastgpu.VastInstance, pytest_vastgpu.Benchmark, pytest_vastgpu.Comparison)
 """What fixtures give: how it is made is of no use to a reader."""
@@ -72,8 +72,13 @@ def setup(app: Sphinx) -> None:
 
 
 def _complete_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """A link to the folder of an example leads to its page, as on a code host; that page shows the example's files."""
-    source[0] = _FOLDER.sub(r"\1/README.md", source[0])
+    """A link to the folder of examples, or of one of them, leads to its page. The page of one shows its files."""
+
+    def link(found: re.Match[str]) -> str:
+        up, to = found.groups()
+        return f"]({up}{to}/README.md)" if "/" in to else f"]({up}docs/site/examples.rst)"
+
+    source[0] = _FOLDER.sub(link, source[0])
     folder = ROOT / page.removesuffix("README")
     if page.startswith("conftest_examples/"):
         for file in sorted(folder.iterdir()):
