@@ -25,6 +25,8 @@ from pytest_vastgpu.cli.markets import account
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import MarketError
@@ -34,9 +36,7 @@ from pytest_vastgpu.supervisor.cleanup.destroy import destroy
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
 from pytest_vastgpu.supervisor.cleanup.sweep import would
 from pytest_vastgpu.supervisor.ledger.by_user import destroying
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 

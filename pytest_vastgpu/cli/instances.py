@@ -13,15 +13,15 @@ from pathlib import Path
 from pytest_vastgpu.cli.markets import Market
 from pytest_vastgpu.cli.markets import Markets
 from pytest_vastgpu.client import warm
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import LedgerEntry
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.providers.base import InstanceStatus
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Label
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import LedgerEntry
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Label
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir

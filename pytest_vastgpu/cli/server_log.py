@@ -25,6 +25,7 @@ from pytest_vastgpu.cli.logins import login
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.text.redaction import secret_variables
@@ -39,7 +40,6 @@ from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connection import connect
 from pytest_vastgpu.ssh.login import HostKeyPin
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.rental.server import job
 

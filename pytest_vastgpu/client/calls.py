@@ -62,6 +62,8 @@ class Fate:
     """What the next test gets, in a sentence."""
     log: str = ""
     """What the server printed since the test got it."""
+    artifacts: str = ""
+    """Directory of the evidence; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Lease:
     """The instance's own random key."""
     port: int = 0
     """The server's port on the instance."""
+    attempt: int = 1
+    """Which of the attempts for its workload became ready: 1 for the first."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +365,14 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def logs_since(self, mark: Mark) -> str:
+        """What the server has printed since a test got it; the middle of a long text is left out.
+
+        :param mark: Where its server was then.
+        """
+        raise NotImplementedError
+
+    @_call
     def failed(self) -> None:
         """Report that a test which used the instance has failed: with ``--vast-keep=failed`` the instance is kept."""
         raise NotImplementedError
@@ -481,7 +493,7 @@ class RunControl(Leases, Protocol):
 SLOW = frozenset(
     (
         *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "check_gpus", "serve", "logs", "fate"),
+        *("run", "address", "check_gpus", "serve", "logs", "logs_since", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

@@ -141,6 +141,7 @@ class VastInstance(InstanceCalls):
             ("vast_machine", self.offer.machine_id),
             ("vast_gpu", self.gpu),
             ("vast_usd_per_hour", round(self.offer.price_usd_h, 4)),
+            ("vast_attempts", self._lease.attempt),
             ("vast_ready_s", round(sum(self.seconds.values()) - self.seconds.get("ready", 0.0), 3)),
             *restarted,
         ]

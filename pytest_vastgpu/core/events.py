@@ -36,6 +36,8 @@ class Event:
     """Whether the text is what a process of the user's has printed, to be shown as it is, however quiet the run is."""
     detail: bool = False
     """Whether it is shown only with ``-v``."""
+    silent: bool = False
+    """Whether it is for reports alone, and never shown while a run goes on."""
 
 
 Listener = Callable[[Event], None]
@@ -75,6 +77,7 @@ class EventLog:
                     file.write(json.dumps({**row, **event.facts}, default=str) + "\n")
             except OSError as error:
                 _log.warning("the event log %s cannot be written: %s", self.path, error)
-        _log.info("%s %s", event.label, event.text)
+        if not event.silent:
+            _log.info("%s %s", event.label, event.text)
         for listener in self._listeners:
             listener(event)

@@ -37,10 +37,12 @@ from pytest_vastgpu.plugin.signals import with_lines
 from pytest_vastgpu.plugin.terminal import REDRAWN_EVERY_S
 from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
+from pytest_vastgpu.plugin.test_records import TestRecords
 from pytest_vastgpu.plugin.wait_display import giving_back
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
+from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
@@ -79,6 +81,9 @@ class Controller:
         config.add_cleanup(self._progress.close)
         self._measured = MeasurementReport(in_each=in_each)
         config.pluginmanager.register(self._measured, "vastgpu-measured")
+        run = os.urandom(4).hex()
+        self._records = TestRecords(config, runs_dir() / run)
+        config.pluginmanager.register(self._records, "vastgpu-records")
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
         self._waits: _Waits | None = None
@@ -91,7 +96,7 @@ class Controller:
             adapters = adapters_of(config)
             opening = Opening(
                 secret=listener.address.secret,
-                run=os.urandom(4).hex(),
+                run=run,
                 settings=settings,
                 timeouts=self._timeouts,
                 directory=str(config.invocation_params.dir),
@@ -182,6 +187,7 @@ class Controller:
                 self._measured.write_files(Path(self._summary.cost_file).parent)
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._records.end(int(session.exitstatus))
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
@@ -215,8 +221,8 @@ class Controller:
 
     def _after_its_death(self, story: str) -> Summary:
         """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
-        from pytest_vastgpu.supervisor.ledger.ledger import FILE
-        from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+        from pytest_vastgpu.core.ledger_record import FILE
+        from pytest_vastgpu.core.ledger_record import read_ledger
 
         self._story = story
         known = self.process.line.supervisor

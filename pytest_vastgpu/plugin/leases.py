@@ -41,6 +41,8 @@ from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
+from pytest_vastgpu.plugin.explained import Explained
+from pytest_vastgpu.plugin.explained import note
 from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.measurements import keeps_for
 from pytest_vastgpu.plugin.options import MEASURES
@@ -318,6 +320,7 @@ def reported(item: pytest.Item, do: Callable[[], _T]) -> _T:
         return do()
     except VastGpuError as error:
         problem, excused = str(error), error.machines_failed
+        note(item, Explained.by_error(error))
     except Cancelled:
         problem, excused = "the run is ending", False
     if excused and item.config.stash[SETTINGS].on_infra_failure == "skip":

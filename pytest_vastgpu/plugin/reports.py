@@ -19,6 +19,8 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.plugin import explained
+from pytest_vastgpu.plugin import junit_log
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
 from pytest_vastgpu.plugin.carried import properties_of
@@ -69,6 +71,8 @@ def forget(item: pytest.Item) -> None:
     item.user_properties[:] = [each for each in item.user_properties if id(each) not in added]
     item.stash[_added] = []
     drop_carried(item)
+    explained.drop(item)
+    junit_log.forget(item)
 
 
 def add(item: pytest.Item, properties: Iterable[tuple[str, object]]) -> None:
@@ -113,10 +117,17 @@ class ReportHooks:
         if call.when == "teardown":
             add(item, properties_of(item))
         report = yield
-        if call.when == "teardown":
-            load(report, item)
         if held:
             self._explain(item, call, report, held)
+            junit_log.read(item, report, held)
+        if call.when == "teardown":
+            why = explained.noted(item)
+            add(item, why)
+            report.user_properties += why
+            junit_log.show(item, report)
+            load(report, item)
+        if call.when == "call" and report.passed and not hasattr(report, "wasxfail"):
+            explained.drop(item)  # it has helped itself
         problem = item.stash.get(_machines, "")
         if problem and report.failed and report.when == "call" and call.excinfo and str(call.excinfo.value) == problem:
             report.when = "setup"  # pytest calls that an error
@@ -140,7 +151,9 @@ class ReportHooks:
         if report.failed or hasattr(report, "wasxfail"):
             # The supervisor may be gone and cannot answer; then the test's own result stays as it is.
             with suppress(VastGpuError, Cancelled):
-                excuse = explain(report, held, told=_needs_no_log(call))
+                excuse, fates = explain(report, held, told=_needs_no_log(call))
+                for fate in sorted(fates, key=lambda fate: not fate.excuses)[:1]:
+                    explained.note(item, explained.Explained.by_fate(fate))
         elif call.when == "call" and subtests.over and not subtests.failed:
             excuse = subtests.excuse  # pytest fails a test whose subtest is an error
         if excuse is not None:
@@ -206,17 +219,21 @@ def _needs_no_log(call: pytest.CallInfo[None]) -> bool:
     return call.excinfo is not None and isinstance(call.excinfo.value, ConfigurationError)
 
 
-def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False) -> Excuse | None:
+def explain(
+    report: pytest.TestReport, held: Sequence[VastInstance], *, told: bool = False
+) -> tuple[Excuse | None, list[Fate]]:
     """Add to a report what became of the test's instances, and what their servers have printed.
 
     :param told: Whether the test's own error says all there is to know, such as of a wrong argument: the log of a
         server that lives would only hide it.
-    :returns: What takes the place of the test's own result; None: that stays.
+    :returns: What takes the place of the test's own result, None: that stays; and what became of the instances.
     :raises pytest_vastgpu.errors.VastGpuError: if the supervisor no longer answers.
     """
     stories: list[tuple[str, bool]] = []
+    fates: list[Fate] = []
     for instance in held:
         fate = instance.fate(instance.mark)
+        fates += [fate] if fate is not None else []
         if report.failed or (fate is not None and fate.excuses):
             instance.failed()
         about = [f"{instance!r}, {offer_line(instance.offer)}", instance.restarted]
@@ -232,8 +249,8 @@ def explain(report: pytest.TestReport, held: Sequence[VastInstance], *, told: bo
             log = sanitize.block(fate.log)
             report.sections.append(("vastgpu server log (since the test got the instance)", log))
     if not stories:
-        return None
-    return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories))
+        return None, fates
+    return Excuse("\n".join(story for story, _ in stories), all(machines for _, machines in stories)), fates
 
 
 def _story(fate: Fate, instance: VastInstance) -> str:

@@ -63,6 +63,12 @@ class SearchCache:
             return left
         return _without(gone, find_offers(lambda query: self._search(query, now), need))
 
+    def seen(self, need: OfferRequirements) -> Sequence[Offer]:
+        """The newest answer to the search for these requirements, admitted or not; the market is not asked."""
+        with self._lock:
+            answer = self._answers.get(search_query(need), _Answer())
+        return answer.offers
+
     def _search(self, query: OfferQuery, since: float) -> Sequence[Offer]:
         """An answer that is not older than ``since``."""
         with self._lock:

@@ -33,6 +33,8 @@ from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import CostFile
+from pytest_vastgpu.reporting.event_facts import considered_facts
+from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reputation.cache_path import cache_path
 from pytest_vastgpu.reputation.outcomes import workload_key
 from pytest_vastgpu.reputation.records import Records
@@ -129,7 +131,7 @@ def open_run(
         ledger.begin(run_id, identity, url, embedded=embedded, started_in=opening.directory)
         ending = ending or CancelToken()
         throttle = directory / "throttle" if embedded else None
-        waits = MarketWaits(lambda text: events.write(Event("", None, text)), clock)
+        waits = MarketWaits(lambda text, **facts: events.write(Event("", None, text, facts)), clock)
         client = open_provider(url, api_key, throttle, cancel=ending, timeouts=timeouts, tell=waits.begins)
         stack.callback(client.close)
         cleaning = CancelToken()
@@ -166,11 +168,16 @@ def open_run(
             records.record(attempt, workload, run_id)
             plugins.outcome(budgets.payer(attempt.label), attempt, workload)
 
-        searches = SearchCache(client.search, clock.monotonic)
+        searches, names = SearchCache(client.search, clock.monotonic), WorkloadNames()
 
         def find(run: str, workload: Workload, failed: frozenset[int], gone: frozenset[int]) -> Sequence[Offer]:
-            found = searches.find(_need(settings, records, workload, clock.time(), failed), gone)
-            return plugins.offers(run, [ranked.offer for ranked in found], workload)
+            need = _need(settings, records, workload, clock.time(), failed)
+            found = searches.find(need, gone)
+            chosen = plugins.offers(run, [ranked.offer for ranked in found], workload)
+            considered = considered_facts(names[workload], found, admit(searches.seen(need), need).dropped, chosen)
+            text = f"offers considered for {names[workload]}"
+            events.write(Event("", None, text, {**considered, "run": run}, clock.time(), silent=True))
+            return chosen
 
         def fits(workload: Workload, offer: Offer) -> bool:
             return bool(admit([offer], _need(settings, records, workload, clock.time())).kept)
@@ -208,7 +215,7 @@ def open_run(
 
         events.listen(lambda event: write_costs([event.label]) if event.state is State.GONE else None)
         stack.callback(lambda: write_costs(pool.registry.bills()))
-        pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused, pool.hosts_wanted))
+        pool.open(Provisioner(services, find, record, started, pool.registry.ended, reused, pool.hosts_wanted, names))
         return Run(
             pool,
             InstanceAccess(pool.registry, lambda attempt, workload: records.record(attempt, workload, run_id)),

@@ -43,7 +43,9 @@ class EventOutbox:
         self._sent = threading.Event()
 
     def put(self, event: Event) -> None:
-        """Add an event."""
+        """Add an event, unless it is for reports alone."""
+        if event.silent:
+            return
         with self._changed:
             self.count += 1
             if len(self._waiting) >= self._most:

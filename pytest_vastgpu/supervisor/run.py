@@ -20,6 +20,7 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.events import EventLog
 from pytest_vastgpu.core.events import Listener
+from pytest_vastgpu.core.ledger_record import LedgerEntry
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.reporting.cost_file import CostFile
@@ -30,7 +31,6 @@ from pytest_vastgpu.supervisor.cleanup.guard import Guard
 from pytest_vastgpu.supervisor.cleanup.recover import LATE_CREATE_S
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
 from pytest_vastgpu.supervisor.ledger.run_directory import owned
 from pytest_vastgpu.supervisor.money.budget import Budget
 from pytest_vastgpu.supervisor.money.run_budgets import RunBudgets

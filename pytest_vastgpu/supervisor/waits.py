@@ -58,10 +58,10 @@ class Wanted:
 class MarketWaits:
     """The calls that wait because of the market's limits. Any thread may report one.
 
-    :param tell: Writes a line for people.
+    :param tell: Writes a line for people, with the same facts for programs.
     """
 
-    def __init__(self, tell: Callable[[str], None], clock: Clock) -> None:
+    def __init__(self, tell: Callable[..., None], clock: Clock) -> None:
         self._tell = tell
         self._clock = clock
         self._newest: tuple[float, MarketWait] | None = None
@@ -69,7 +69,7 @@ class MarketWaits:
     def begins(self, wait: MarketWait) -> None:
         """A call begins to wait."""
         self._newest = (self._clock.monotonic() + wait.seconds, wait)
-        self._tell(str(wait))
+        self._tell(str(wait), wait=wait.what, wait_s=round(wait.seconds, 3))
 
     def shown(self) -> str:
         """The newest wait that is not over, with the seconds that are left; empty: none."""

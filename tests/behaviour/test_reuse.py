@@ -17,9 +17,9 @@ import pytest
 
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import AGGRESSIVE
 from tests.behaviour.conftest import BAD

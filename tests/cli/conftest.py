@@ -13,14 +13,14 @@ from typing import TypeAlias
 import pytest
 
 from pytest_vastgpu.core.account import account_identity
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.ledger.embedded_market import published
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 from tests.supervisor.cleanup.test_recover import rent
 from tests.support.limits import UNSPACED

@@ -14,7 +14,7 @@ from pytest_vastgpu.cli import run_list
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import parser
 from pytest_vastgpu.cli.run_records import RunRecord
-from pytest_vastgpu.supervisor.ledger.ledger import Record
+from pytest_vastgpu.core.ledger_record import Record
 from tests.cli.test_ls import ours
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")

@@ -7,11 +7,11 @@ import pytest
 from pytest_vastgpu.cli import destroying
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.cli.conftest import MakeRun
 from tests.supervisor.cleanup.test_recover import rent
 from tests.support.limits import UNSPACED

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
+from pytest_vastgpu.core.ledger_record import make_label
 from tests.providers.vast.scripted import ScriptedServer
 from tests.providers.vast.scripted import scripted_server
 from tests.support.limits import UNSPACED

@@ -14,10 +14,10 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Warm
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
 
 ENDS_AT = time.time() + 3600

@@ -32,6 +32,8 @@ class Leases:
 
     def failed(self, label): ...
     def logs(self, label): return "all of the log"
+    def logs_since(self, label, mark): return self.log
+    log = "its \\x00 log ]]> \\ud800 end"
     def cost(self, label): return 0.0
     def spent(self, test): return 0.0
 
@@ -60,7 +62,7 @@ def ends(instance):
     def end(failure_class="infra_fatal", excuses=None):
         verdict = Verdict(FailureClass(failure_class), "why", "a line", "do this")
         excuses = verdict.failure_class.blames_machine if excuses is None else excuses
-        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words")
+        Leases.fate_now = Fate("the server ended", verdict, excuses, "what is next", "its last words", "/lost")
     return end
 
 

@@ -58,6 +58,7 @@ def test_tests_that_share_a_server_learn_of_its_end_and_later_ones_share_one_res
     assert one.label == two.label
     assert run.pool.losses.fate(one.label, one.mark) is None
     httpx.get(f"{one.endpoint}/?first+words")
+    assert run.access.logs_since(one.label, one.mark) == "first+words\n"
     ends(one, "last+words")
     told = [fate(run, one), fate(run, two)]
     assert {each.what.partition(" at ")[0] for each in told} == {"the server ended with exit code 3"}
@@ -74,6 +75,7 @@ def test_tests_that_share_a_server_learn_of_its_end_and_later_ones_share_one_res
     assert httpx.get(later[0].endpoint).status_code == 200
     assert steps(scene, "server launched") == 2
     assert fate(run, two).log == "first+words\nlast+words\n", "also after the restart"
+    assert run.access.logs_since(two.label, two.mark) == "first+words\nlast+words\n"
     assert run.pool.losses.fate(later[0].label, later[0].mark) is None
     ends(later[0])
     assert fate(run, later[1]).then == "the next test that needs it gets another instance"

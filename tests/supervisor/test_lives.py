@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.diagnosis.hangs import STILL_S
 from pytest_vastgpu.errors import NoOffers
 from pytest_vastgpu.errors import OfferGone
@@ -26,7 +27,6 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.servers.command import CommandAdapter
 from pytest_vastgpu.servers.command import command
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.pool.provisioner import STALE_OFFERS
 from pytest_vastgpu.supervisor.rental.deadman import HeartbeatReply
 from pytest_vastgpu.supervisor.rental.polling import EARLY_KNOCK_S

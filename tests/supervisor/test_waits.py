@@ -41,7 +41,7 @@ class Watched:
         self.life = life
         self.reports: list[Sequence[Waiting]] = []
         self.told: list[str] = []
-        self.market = MarketWaits(self.told.append, life.clock)
+        self.market = MarketWaits(lambda text, **_: self.told.append(text), life.clock)
         self.wanted = [Wanted(life.workload, "the workload", 0.0, lacks_room)]
         reports = WaitReports(
             lambda: self.wanted, lambda: life.rentals, self.market, 900.0, self.reports.append, life.clock

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import read_ledger
 from tests.support.looks import is_running
 
 

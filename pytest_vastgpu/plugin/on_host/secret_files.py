@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pytest_vastgpu.core.directories import fresh_directory
 from pytest_vastgpu.core.directories import private_directory
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
+from pytest_vastgpu.core.ownership import is_owned
+from pytest_vastgpu.core.ownership import ownership
 
 BEGINS_S = 60.0
 """One that is so young may have no lock yet."""

@@ -90,9 +90,9 @@ def _await_end(owner: int) -> None:
 
 
 def _take_over(directory: Path) -> int:
-    from pytest_vastgpu.supervisor.ledger.ledger import FILE
-    from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-    from pytest_vastgpu.supervisor.ledger.ownership import ownership
+    from pytest_vastgpu.core.ledger_record import FILE
+    from pytest_vastgpu.core.ledger_record import read_ledger
+    from pytest_vastgpu.core.ownership import ownership
 
     ends = time.monotonic() + _TAKE_OVER_S
     while time.monotonic() < ends:

@@ -21,6 +21,11 @@ from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import LedgerEntry
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import ConfigurationError
@@ -28,12 +33,7 @@ from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 
 if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import InstanceStatus

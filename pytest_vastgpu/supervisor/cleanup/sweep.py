@@ -24,6 +24,12 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import is_owned
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.core.secret import Secret
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -35,12 +41,6 @@ from pytest_vastgpu.supervisor.cleanup.recover import Recovery
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
-from pytest_vastgpu.supervisor.ledger.ledger import Label
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:

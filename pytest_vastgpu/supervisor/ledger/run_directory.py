@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pytest_vastgpu.core.directories import is_private
 from pytest_vastgpu.core.directories import state_directory
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import is_owned
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 
 KEEP_RUNS = 20
 """Number of finished runs whose records are kept."""

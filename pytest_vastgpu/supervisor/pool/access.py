@@ -8,6 +8,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pytest_vastgpu.client.calls import Lease
+from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.client.calls import PipeRequest
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
@@ -43,7 +44,7 @@ class InstanceAccess:
     def lease(self, label: str) -> Lease:
         """The lease of an instance: everything that a test needs in order to use it."""
         rental = self._registry[label]
-        seconds = rental.attempt().seconds
+        attempt = rental.attempt()
         offer = replace(rental.offer, price_usd_h=rental.cost.usd_h)
         return Lease(
             rental.label,
@@ -51,11 +52,12 @@ class InstanceAccess:
             offer,
             rental.endpoint,
             dict(rental.headers),
-            seconds,
+            attempt.seconds,
             rental.mark(),
             rental.restarted,
             rental.api_key,
             rental.workload.port,
+            attempt.number,
         )
 
     def run(self, label: str, command: str, timeout_s: float, stdin: str = "") -> ProbeResult:
@@ -117,6 +119,12 @@ class InstanceAccess:
     def logs(self, label: str) -> str:
         """See :meth:`Leases.logs`."""
         return self._registry[label].read_log()
+
+    def logs_since(self, label: str, mark: Mark) -> str:
+        """See :meth:`InstanceCalls.logs_since`."""
+        rental = self._registry[label]
+        answers = rental.state is State.READY and rental.cut_short is None
+        return rental.servers[mark.start].log_since(mark, answers=answers)
 
     def cost(self, label: str) -> float:
         """See :meth:`Leases.cost`."""

@@ -82,7 +82,10 @@ class Losses:
             return Fate("the server that the test wanted did not start", lost, excuses, ANOTHER, rental.log)
         if server.end is not None:
             return server.end.fate(mark, self._then(rental))
-        return Fate("the instance was lost while the test used it", lost, True, ANOTHER) if lost else None
+        if lost is None:
+            return None
+        artifacts = self._registry.artifacts(label)
+        return Fate("the instance was lost while the test used it", lost, True, ANOTHER, artifacts=artifacts)
 
     def too_dear(self, rental: Rental) -> None:
         """Let no new test get an instance; tests that use it may finish. See :mod:`.price_monitor`."""

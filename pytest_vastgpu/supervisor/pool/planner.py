@@ -209,6 +209,10 @@ class PoolPlanner:
         ]
         return self._used + now
 
+    def ended_uses(self, after: int) -> list[Use]:
+        """Those of them that are over, without that many that ended first."""
+        return self._used[after:]
+
     # --------------------------------------------------------------- instances
 
     def plan(self) -> tuple[list[Slot], list[Slot]]:

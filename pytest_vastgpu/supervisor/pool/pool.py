@@ -20,6 +20,7 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Repeated
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
@@ -107,6 +108,8 @@ class InstancePool:
         self._told: dict[Workload, int] = {}
         self._fitting: set[object] = set()
         """Those whose files have been looked through."""
+        self._recorded_uses = 0
+        """Of how many uses that are over the events tell."""
         self._closed = False
         """Whether no test gets an instance any more. Tests that have one may still use it."""
         self._ageing: Repeated | None = None
@@ -157,6 +160,7 @@ class InstancePool:
         """
         with self._changed:
             self._planner.done(process, test)
+            self._record_uses()
             self._planner.runs[run].finished(test, process)
             self._executor.act()
 
@@ -172,6 +176,7 @@ class InstancePool:
         """A test process has hung up or died: its tests no longer use any instance."""
         with self._changed:
             self._planner.done(process)
+            self._record_uses()
             self._executor.act()
 
     def call_off(self, run: str) -> None:
@@ -273,12 +278,16 @@ class InstancePool:
                 if all(other.workload != workload for other in self._planner.asks):
                     self._told.pop(workload, None)
                 self._executor.act()
+        if workload.adapter != HOST:
+            waited_s = round(self._clock.monotonic() - since, 3)
+            self.registry[label].record(f"{test} uses it", test=test, run=run, use="begins", waited_s=waited_s)
         return label
 
     def done(self, test: str, process: str) -> None:
         """See :meth:`Leases.done`."""
         with self._changed:
             self._planner.done(process, test)
+            self._record_uses()
             self._executor.act()
 
     def release(self, label: str) -> None:
@@ -401,6 +410,15 @@ class InstancePool:
         with self._changed:
             self._executor.act()
         return None if self._closed else WARM_LOOK_S
+
+    def _record_uses(self) -> None:
+        """Write events of the uses that are over since the last time."""
+        ended = self._planner.ended_uses(self._recorded_uses)
+        self._recorded_uses += len(ended)
+        for use in ended:
+            seconds = round(use.end - use.start, 3)
+            text = f"{use.test} has used it"
+            self.registry[use.label].record(text, test=use.test, run=use.run, use="ends", seconds=seconds)
 
     def _tell_waiting(self, ask: LeaseRequest) -> None:
         """Report, in one line, all tests that wait for the same workload; again when their number grows."""

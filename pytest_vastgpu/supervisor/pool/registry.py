@@ -59,6 +59,12 @@ class RentalRegistry:
         with self._lock:
             self._ended[rental.label] = attempt
 
+    def artifacts(self, label: str) -> str:
+        """The directory with the evidence of a failed attempt; empty if there is none."""
+        with self._lock:
+            ended = self._ended.get(label)
+        return ended.artifacts if ended is not None else ""
+
     def attempts(self) -> list[Attempt]:
         """Every attempt of the run, in order, each with its cost so far."""
         with self._lock:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
 from pytest_vastgpu.diagnosis.evidence import shown
@@ -27,6 +28,8 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.event_facts import offer_facts
+from pytest_vastgpu.reporting.event_facts import verdict_facts
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import whose
@@ -37,7 +40,6 @@ from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
 from pytest_vastgpu.supervisor.cleanup.destroy import destroy
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from pytest_vastgpu.supervisor.rental import evidence
 from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import self_check
@@ -207,6 +209,7 @@ class Rental:
     def cuts_short(self, verdict: Verdict) -> None:
         """Note why it is taken from the tests that use it."""
         self.cut_short = verdict
+        self.record("is taken from its tests", cut_short=verdict_facts(verdict))
 
     def confirm_lost(self) -> Verdict | None:
         """See :func:`~pytest_vastgpu.supervisor.rental.loss.confirm_lost`."""
@@ -327,6 +330,7 @@ class Rental:
         failed_in = self.state
         self.went_wrong = True
         self.enter(State.FAILED, f"failed: {verdict_line(verdict)} ({self.purpose})")
+        self.record("its verdict", verdict=verdict_facts(verdict), failed_in=failed_in, artifacts=str(self.directory))
         attempt = self.attempt(verdict, failed_in)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -362,7 +366,7 @@ class Rental:
         """Bring-up is about to rent the offer: from now on it may cost money."""
         offer, self.rented = self.offer, request
         self._services.ledger.write(self.label, "intended", offer=offer.id, machine=offer.machine_id)
-        self.tell(f"renting {offer_line(offer)} for {self.purpose}")
+        self.tell(f"renting {offer_line(offer)} for {self.purpose}", offer=offer_facts(offer))
         self._entered = self._clock.monotonic()
         self.cost.begins()
         self.unsettled = True  # until the provider has answered; without an answer, the label finds the instance
@@ -530,6 +534,12 @@ class Rental:
             yield
         finally:
             self._detail = False
+
+    def record(self, text: str, **facts: object) -> None:
+        """Write an event for reports alone."""
+        about = {"workload": self.purpose, "attempt": self.nth}
+        event = Event(self.label, self.state, text, {**about, **facts}, self._clock.time(), silent=True)
+        self._services.events.write(event)
 
     def tell(self, text: str, **facts: object) -> None:
         """Write an event."""

@@ -124,8 +124,8 @@ class HostRun:
         return found[self._kill.victim][:1]
 
     def _supervisors(self) -> list[int]:
-        from pytest_vastgpu.supervisor.ledger.ledger import FILE
-        from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
+        from pytest_vastgpu.core.ledger_record import FILE
+        from pytest_vastgpu.core.ledger_record import read_ledger
 
         return [read_ledger(directory / FILE).pid for directory in run_directories()]
 

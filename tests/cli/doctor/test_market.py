@@ -20,13 +20,13 @@ from pytest_vastgpu.cli.doctor.command import diagnose
 from pytest_vastgpu.cli.doctor.command import look_around
 from pytest_vastgpu.cli.doctor.finding import Finding
 from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.ssh.keys import load_key
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.cli.doctor.conftest import market_whose_clock_is
 from tests.support.limits import UNSPACED
 from tests.support.looks import until

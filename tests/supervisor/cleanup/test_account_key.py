@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import MarketUnreachable
 from pytest_vastgpu.errors import NotAuthorized
@@ -20,9 +23,6 @@ from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from tests.support.factories import make_offer
 from tests.support.memory import MemoryProvider
 from tests.support.memory import fleet

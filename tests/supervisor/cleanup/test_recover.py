@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import LedgerEntry
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
@@ -21,12 +26,7 @@ from pytest_vastgpu.supervisor.cleanup import recover as recovering
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 from tests.support.looks import alive
 from tests.support.vast import make_status
 from tests.support.vast import search_offers

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import BadApiKey
 from pytest_vastgpu.errors import MarketAnswerInvalid
@@ -25,9 +27,7 @@ from pytest_vastgpu.supervisor.cleanup.guard_process import PERSEVERE_S
 from pytest_vastgpu.supervisor.cleanup.guard_process import persevere
 from pytest_vastgpu.supervisor.cleanup.recover import recover
 from pytest_vastgpu.supervisor.cleanup.sweep import sweep
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
 from tests.support.factories import make_offer
 from tests.support.looks import forked
 from tests.support.memory import MemoryProvider

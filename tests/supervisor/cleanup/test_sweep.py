@@ -12,6 +12,11 @@ import pytest
 
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.core.account import account_identity
+from pytest_vastgpu.core.ledger_record import FILE
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import is_owned
+from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import CreateRequest
@@ -20,12 +25,7 @@ from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.cleanup.sweep import overdue
-from pytest_vastgpu.supervisor.ledger.ledger import FILE
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
-from pytest_vastgpu.supervisor.ledger.ownership import is_owned
-from pytest_vastgpu.supervisor.ledger.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.supervisor.cleanup.test_recover import rent
 from tests.supervisor.cleanup.test_recover import status

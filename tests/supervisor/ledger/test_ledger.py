@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.ledger_record import Label
+from pytest_vastgpu.core.ledger_record import LedgerEntry
+from pytest_vastgpu.core.ledger_record import Record
+from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.errors import ConfigurationError
-from pytest_vastgpu.supervisor.ledger.ledger import Label
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.ledger import LedgerEntry
-from pytest_vastgpu.supervisor.ledger.ledger import Record
-from pytest_vastgpu.supervisor.ledger.ledger import make_label
-from pytest_vastgpu.supervisor.ledger.ledger import read_ledger
 
 
 def test_a_label_says_whose_it_is_and_when_it_must_be_gone() -> None:

@@ -164,6 +164,7 @@ def _open(context: BringUpContext, monitor: ServerMonitor, endpoint: str, forwar
             context.adapter,
             rental.api_key,
             rental.tell,
+            rental.record,
             context.services.clock,
         )
     except BaseException:

@@ -51,8 +51,7 @@ class ServerEnd:
 
     def log_since(self, mark: Mark) -> str:
         """What it had printed since a test got it."""
-        count = max(0, self.printed - mark.log)
-        return bounded(self.log[-count:] if count else "", LOG_CHARS)
+        return log_since(self.log, self.printed, mark)
 
     def fate(self, mark: Mark, then: str) -> Fate:
         """What a test learns whose server this was.
@@ -67,6 +66,15 @@ class ServerEnd:
         what = f"the server {self.how} {when}{before}"
         excuses = self.verdict.failure_class.blames_machine or after_s <= 0 or bool(self.stopped)
         return Fate(what, self.verdict, excuses, then, self.log_since(mark))
+
+
+def log_since(log: str, printed: int, mark: Mark) -> str:
+    """The part of a log that a server has printed since a test got it; the middle of a long one is cut out.
+
+    :param printed: Characters that the server has printed in all, also where the middle of ``log`` is cut out.
+    """
+    count = max(0, printed - mark.log)
+    return bounded(log[-count:] if count else "", LOG_CHARS)
 
 
 def ended(exit_code: int | None) -> str:

@@ -27,6 +27,7 @@ from pytest_vastgpu.supervisor.rental.server import gpu_memory
 from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.end import ServerEnd
 from pytest_vastgpu.supervisor.rental.server.end import judge
+from pytest_vastgpu.supervisor.rental.server.end import log_since
 from pytest_vastgpu.supervisor.rental.server.gpu_memory import GpuMemory
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.state import parse
@@ -53,6 +54,7 @@ class WatchedServer:
     :param forward: The port at which tests reach it; None where the market publishes the port.
     :param api_key: The instance's key, for the adapter's probes.
     :param tell: Called with a text once its end is explained.
+    :param record: Called with a text and facts that are for reports alone.
     :raises ConnectFailed: if the instance can no longer be reached.
     """
 
@@ -65,6 +67,7 @@ class WatchedServer:
         adapter: Adapter,
         api_key: str,
         tell: Callable[[str], None],
+        record: Callable[..., None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._monitor = monitor
@@ -74,6 +77,7 @@ class WatchedServer:
         self._adapter = adapter
         self._env = {job.API_KEY: api_key}
         self._tell = tell
+        self._record = record
         self._clock = clock
         self._looking = threading.Lock()
         self._since = clock.monotonic()
@@ -140,6 +144,19 @@ class WatchedServer:
         :param start: The number of this start.
         """
         return Mark(start, self._monitor.printed, self.unanswered, self._clock.time())
+
+    def log_since(self, mark: Mark, *, answers: bool) -> str:
+        """What it has printed since a test got it, as far as that is known.
+
+        :param mark: Where it was then.
+        :param answers: Whether the instance is there to be asked for the newest.
+        """
+        if self.end is not None:
+            return self.end.log_since(mark)
+        if answers:
+            with suppress(ConnectFailed, Cancelled):
+                self._monitor.catch_up()
+        return log_since(self._monitor.observe(self.age_s).log, self._monitor.printed, mark)
 
     def look(self, unanswered: int | None = None) -> ServerEnd | None:
         """Ask the instance what has become of it; None: it serves.
@@ -224,5 +241,7 @@ class WatchedServer:
             self._asked_gpus = True
             with suppress(ConnectFailed):
                 told = self._connection.run(gpu_memory.QUICK_SCRIPT, gpu_memory.LIMIT_S)
-                self.gpu_memory = gpu_memory.parse(told.stdout)
+                self.gpu_memory = seen = gpu_memory.parse(told.stdout)
+                if seen is not None and seen.used_mib:
+                    self._record("its GPU memory once it serves", used_mib=seen.used_mib, total_mib=seen.total_mib)
         return KEEP_UP_S if self._monitor.runs else _AGAIN_S

@@ -15,6 +15,8 @@ from pathlib import Path
 from pytest_vastgpu.core.fork_safety import close_private
 from pytest_vastgpu.core.fork_safety import keep_private
 
+LOCK = "owner.lock"
+
 
 @contextmanager
 def ownership(directory: Path) -> Iterator[bool]:
@@ -22,7 +24,7 @@ def ownership(directory: Path) -> Iterator[bool]:
 
     :raises OSError: if the directory does not exist or cannot be written.
     """
-    descriptor = keep_private(os.open(directory / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600))
+    descriptor = keep_private(os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,42 @@
+"""The guard of all reports: one that cannot be made changes no test's result, and hides nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextlib import suppress
+
+import pytest
+
+from pytest_vastgpu.core.text import sanitize
+
+
+@contextmanager
+def guarded(config: pytest.Config, what: str) -> Iterator[None]:
+    """Make a report within a ``with`` block. Whatever goes wrong there is told in one line, and the run goes on.
+
+    :param what: The report, at the start of a sentence: ``the report out.html``.
+    """
+    try:
+        yield
+    except OSError as error:
+        tell(config, f"{what} cannot be written: {error.strerror or error}; the results of the tests are not affected")
+    except Exception as error:  # noqa: BLE001 - a defect of ours is none of the tests
+        tell(
+            config,
+            f"{what} cannot be made: {type(error).__name__}: {error}, a defect of pytest-vastgpu: please report it; "
+            "the results of the tests are not affected",
+        )
+
+
+def tell(config: pytest.Config, text: str) -> None:
+    """Show a line where pytest writes, else on standard error. A closed terminal is no reason to fail."""
+    line = f"vastgpu: {sanitize.line(text)}"
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    with suppress(OSError, ValueError):
+        if reporter is None:
+            sys.stderr.write(f"{line}\n")
+        else:
+            reporter.ensure_newline()
+            reporter.write_line(line, yellow=True)

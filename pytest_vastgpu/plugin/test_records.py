@@ -1,0 +1,157 @@
+"""Which tests have used an instance, or failed for want of one, and what came of them: the writer of ``tests.json``.
+
+See :mod:`pytest_vastgpu.reporting.tests_file`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.text import sanitize
+from pytest_vastgpu.plugin.defects import guarded
+from pytest_vastgpu.plugin.explained import explained_of
+from pytest_vastgpu.reporting.event_facts import verdict_facts
+from pytest_vastgpu.reporting.tests_file import NAME
+from pytest_vastgpu.reporting.tests_file import VERSION
+
+MESSAGE_CHARS = 4000
+"""Most characters of why a test has not passed."""
+_SHARE = 20
+"""At most this part of the time is spent on writing: a file of many tests is not written after each of them."""
+_OUTCOMES = ("passed", "xfailed", "xpassed", "skipped", "failed", "error")
+"""Of the phases of a test the last one of these counts."""
+
+
+@dataclass
+class _Record:
+    """One test."""
+
+    outcome: str = ""
+    when: str = ""
+    started: float = 0.0
+    duration_s: float = 0.0
+    tries: int = 0
+    worker: str = ""
+    host: str = ""
+    instances: list[int] = field(default_factory=list)
+    message: str = ""
+    verdict: Mapping[str, object] | None = None
+    attempts: int = 0
+    artifacts: str = ""
+    counts: bool = False
+    """Whether it has used an instance, or failed for want of one."""
+
+    def take(self, report: pytest.TestReport, now: float) -> None:
+        """Take the report of a phase."""
+        if report.when == "setup" or not self.tries:
+            self.tries += 1
+            self.outcome, self.when, self.message, self.verdict, self.duration_s = "", "", "", None, 0.0
+            self.started = getattr(report, "start", now - report.duration)
+        self.duration_s += report.duration
+        self._take_place(report, now)
+        found = _outcome(report)
+        worse = _OUTCOMES.index(found) >= _OUTCOMES.index(self.outcome or "passed")
+        if worse and (report.when != "teardown" or found != "passed"):
+            self.outcome, self.when = found, str(report.when)
+            self.message = "" if found == "passed" else _message(report)
+        ids = [value for name, value in report.user_properties if name == "vast_instance" and isinstance(value, int)]
+        self.instances = list(dict.fromkeys([*self.instances, *ids]))
+        if (explained := explained_of(report)) is not None:
+            self.verdict, self.attempts = verdict_facts(explained.verdict), explained.attempts
+            self.artifacts = next(iter(explained.artifacts), "")
+        self.counts = self.counts or bool(ids or explained or self.host)
+
+    def _take_place(self, report: pytest.TestReport, now: float) -> None:
+        node: Any = getattr(report, "node", None)
+        if node is not None:
+            self.worker = str(node.gateway.id)
+        rented = getattr(node, "rented", None)
+        if rented is not None:
+            self.host = str(rented.name)
+            self.started = now - self.duration_s  # by this machine's clock: that of a host may be another
+
+    def row(self, test: str) -> dict[str, object]:
+        """Its object in the file."""
+        values = {name: value for name, value in vars(self).items() if name != "counts"}
+        return {"test": test, **values, "started": round(self.started, 3), "duration_s": round(self.duration_s, 3)}
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    if report.failed:
+        return "failed" if report.when == "call" else "error"
+    return "skipped" if report.skipped else "passed"
+
+
+def _message(report: pytest.TestReport) -> str:
+    """Why a test has not passed, without its traceback."""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])[:MESSAGE_CHARS]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash is not None else report.longrepr or "")[:MESSAGE_CHARS]
+
+
+class TestRecords:
+    """Plugin object of the controller, or of the only process: keeps ``tests.json`` up to date.
+
+    :param directory: The run's own.
+    """
+
+    __test__ = False
+
+    def __init__(self, config: pytest.Config, directory: Path) -> None:
+        self._config = config
+        self.directory = directory
+        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+        self._head: dict[str, object] = {
+            "version": VERSION,
+            "run": directory.name,
+            "command": sanitize.line(command),
+            "started": round(SYSTEM_CLOCK.time(), 3),
+        }
+        self._end: dict[str, object] = {"ended": 0.0, "over": False, "exit_status": None}
+        self._records: dict[str, _Record] = {}
+        self._next_at = 0.0
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the report of a phase of a test; after the last one, write."""
+        with guarded(self._config, f"the record of the tests in {self.directory}"):
+            record = self._records.setdefault(report.nodeid, _Record())
+            record.take(report, SYSTEM_CLOCK.time())
+            over = report.when not in ("setup", "call")
+            if over and record.counts and SYSTEM_CLOCK.monotonic() >= self._next_at:
+                self.write()
+            elif over and not record.counts:
+                del self._records[report.nodeid]
+
+    def end(self, exit_status: int) -> None:
+        """The run is over: write what it has come to."""
+        with guarded(self._config, f"the record of the tests in {self.directory}"):
+            self._end = {"ended": round(SYSTEM_CLOCK.time(), 3), "over": True, "exit_status": exit_status}
+            self.write()
+
+    def write(self) -> None:
+        """Write the file.
+
+        :raises OSError: if that fails.
+        """
+        began = SYSTEM_CLOCK.monotonic()
+        tests = [record.row(test) for test, record in self._records.items() if record.counts]
+        head = {**self._head, "written": round(SYSTEM_CLOCK.time(), 3), **self._end}
+        path = self.directory / NAME
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps({**head, "tests": sanitize.clean(tests)}, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
+        now = SYSTEM_CLOCK.monotonic()
+        self._next_at = now + _SHARE * (now - began)

@@ -1,0 +1,56 @@
+"""Renders the page of a run, and the panel for the report of pytest-html. Needs Jinja2, the extra ``report``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vastgpu.reporting.measurement_page import POLICY
+from pytest_vastgpu.reporting.page.measured import measured
+from pytest_vastgpu.reporting.page.timeline import timeline
+from pytest_vastgpu.reporting.page.words import Page
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from pytest_vastgpu.reporting.run_report import RunReport
+
+
+def render(report: RunReport) -> str:
+    """The page as HTML. Whatever the run has been told by others is text in it."""
+    sections, style = measured(report.measured)
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        page=Page(report),
+        timeline=timeline(report),
+        policy=POLICY,
+        style=_file("page.css"),
+        measured=sections,
+        measured_style=style,
+    )
+
+
+def panel(report: RunReport, link: str = "") -> str:
+    """A fragment of HTML for the report of another tool: what failed, whose fault, what to do, what it cost.
+
+    :param link: Where the whole page is, as a URL; empty: it is not made.
+    """
+    return _environment().get_template("panel.html.j2").render(page=Page(report), link=link)
+
+
+@functools.cache
+def _environment() -> Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
