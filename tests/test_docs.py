@@ -86,12 +86,6 @@ def test_names_that_a_document_mentions_are_defined(document: Path) -> None:
     assert [name for name in sorted(named) if not is_there(name)] == []
 
 
-@documents
-def test_links_lead_somewhere(document: Path) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
-    assert [target for target in targets if not (document.parent / target).exists()] == []
-
-
 def test_threads_and_locks_of_the_architecture_are_those_of_the_code() -> None:
     words = quoted(ROOT / "docs/architecture.md")
     sources = {path: path.read_text() for path in (ROOT / "pytest_vastgpu").rglob("*.py")}
