@@ -226,6 +226,9 @@ class Settings:
         "",
         "Fail a test whose comparison does not say whether there is a regression, instead of warning",
     )
+    report: str = _option(
+        str, "", "FILE", "Write a page on the run into this file, HTML: what failed, whose fault, what it cost"
+    )
 
     backend_reason: str
     """What is rented from whom, and why there, in words."""

@@ -28,6 +28,7 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
+from pytest_vastgpu.plugin.html_report import add_panel
 from pytest_vastgpu.plugin.measurements import MeasurementReport
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
@@ -82,7 +83,9 @@ class Controller:
         self._measured = MeasurementReport(in_each=in_each)
         config.pluginmanager.register(self._measured, "vastgpu-measured")
         run = os.urandom(4).hex()
-        self._records = TestRecords(config, runs_dir() / run)
+        self.directory = runs_dir() / run
+        """With the files of this run."""
+        self._records = TestRecords(config, self.directory)
         config.pluginmanager.register(self._records, "vastgpu-records")
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
@@ -123,6 +126,7 @@ class Controller:
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
+        add_panel(config, self.directory, self._give_back)
         if not settings.reuse:
             _told_of_warm(config, settings, lambda text: self._progress.tell(Event("", None, text)))
         config.add_cleanup(self._last_words)

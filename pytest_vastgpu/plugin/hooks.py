@@ -88,6 +88,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_vastgpu.plugin.plan import PlanOnly
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
+    if config.stash[SETTINGS].report and not hasattr(config, "workerinput"):
+        from pytest_vastgpu.plugin.html_report import HtmlReport
+
+        settings = config.stash[SETTINGS]
+        config.pluginmanager.register(HtmlReport(config, settings.report, settings.sources["report"]), "vastgpu-html")
     hosts = config.pluginmanager.get_plugin(HOSTS)
     if hosts is not None and hosts.decide(config):
         return

@@ -47,15 +47,18 @@ class _Record:
     verdict: Mapping[str, object] | None = None
     attempts: int = 0
     artifacts: str = ""
+    _over: bool = False
+    """Whether the last try is; another may follow."""
     counts: bool = False
     """Whether it has used an instance, or failed for want of one."""
 
     def take(self, report: pytest.TestReport, now: float) -> None:
         """Take the report of a phase."""
-        if report.when == "setup" or not self.tries:
+        if self._over or not self.tries:
             self.tries += 1
             self.outcome, self.when, self.message, self.verdict, self.duration_s = "", "", "", None, 0.0
             self.started = getattr(report, "start", now - report.duration)
+        self._over = report.when not in ("setup", "call")
         self.duration_s += report.duration
         self._take_place(report, now)
         found = _outcome(report)
@@ -81,7 +84,7 @@ class _Record:
 
     def row(self, test: str) -> dict[str, object]:
         """Its object in the file."""
-        values = {name: value for name, value in vars(self).items() if name != "counts"}
+        values = {name: value for name, value in vars(self).items() if name not in ("counts", "_over")}
         return {"test": test, **values, "started": round(self.started, 3), "duration_s": round(self.duration_s, 3)}
 
 

@@ -72,11 +72,8 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing is loaded and nothing runs, whatever a text has in it."""
 
 
-def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
-    """The page as HTML.
-
-    :param facts: Sentences about the run.
-    """
+def sections(kept: Kept) -> str:
+    """The part of the page that shows what was kept, a section for each, as HTML."""
     over = "".join(over_load([record for _, record in kept.measured]))
     measured, more = few(kept.measured)
     parts = [
@@ -84,12 +81,20 @@ def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
         *([_section("Over load", f'<div class="pictures">{over}</div>')] if over else []),
         *(_section(title(*each), _measured(each[1]), notes(each[1])) for each in measured),
     ]
+    return f"{_faint(more)}{''.join(parts)}"
+
+
+def page(heading: str, facts: Sequence[str], kept: Kept) -> str:
+    """The page as HTML.
+
+    :param facts: Sentences about the run.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_safe(heading)}</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>{_safe(f'{heading}: {kept}')}</h1>\n{_faint([*facts, *more])}{''.join(parts)}</body></html>\n"
+        f"<h1>{_safe(f'{heading}: {kept}')}</h1>\n{_faint(facts)}{sections(kept)}</body></html>\n"
     )
 
 

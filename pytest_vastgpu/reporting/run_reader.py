@@ -157,6 +157,7 @@ def _instance(
         test_costs=tests,
         outcome=_outcome(found, paid, entry),
         gone=gone,
+        ends_at=moment(parsed.ends_at) if parsed else 0.0,
         kept_until=moment(entry.kept_until) if entry is not None and not gone else 0.0,
     )
 

@@ -11,6 +11,10 @@ from dataclasses import field
 from typing import ClassVar
 from typing import NamedTuple
 
+from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import Why
+from pytest_vastgpu.reporting.alive import destroys
+from pytest_vastgpu.reporting.alive import left
 from pytest_vastgpu.reporting.measurements import Kept
 
 
@@ -144,6 +148,8 @@ class InstanceReport:
     """Whether it was seen to be gone, or never was; False: it may go on costing money."""
     kept_until: float = 0.0
     """Until when it is kept for a look inside; 0: it is not."""
+    ends_at: float = 0.0
+    """The hard end of its life."""
 
     @property
     def lost(self) -> bool:
@@ -241,7 +247,20 @@ class RunReport:
         """What was not seen to be gone: it may go on costing money. Empty where a market of its own ended with it."""
         if self.play_money and not self.running:
             return ()
-        return tuple(each for each in self.instances if not each.gone)
+        return tuple(each for each in self.instances if not each.gone and (each.id or each.outcome == "intended"))
+
+    @property
+    def alive(self) -> list[Alive]:
+        """The same in words, with the command that ends each. While the run goes on, it is none but what is kept."""
+        return [self._alive(each) for each in self.left_alive if self.over or not self.running or each.kept_until]
+
+    def _alive(self, each: InstanceReport) -> Alive:
+        what = f"instance {each.id}" if each.id else each.label
+        if each.kept_until:
+            return Alive(Why.KEPT, what, destroys(each.id), each.usd_h, each.kept_until, workload=each.workload)
+        if self.running:
+            return Alive(Why.WARM, what, "vastgpu down", each.usd_h, workload=each.workload)
+        return left(each.id or each.label, self.id, self.ended, each.usd_h, each.ends_at)
 
     @property
     def failed_tests(self) -> tuple[TestReport, ...]:

@@ -119,7 +119,7 @@ def test_measurements_of_another_version(directory: Path) -> None:
     assert str(read_run(directory).measured) == ""
 
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400, 5.5, "", "\x1b[31m", "\ud800", "</script>"),
     *([], [[]], [None, 3, {}], {}, {"class": 3}, {"machine": "x", "why": [1]}, LABEL, "ready", "begins", "intended"),
 )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.reporting.measurement_page import POLICY
+from pytest_vastgpu.reporting.page import words
 from pytest_vastgpu.reporting.page.measured import measured
+from pytest_vastgpu.reporting.page.timeline import span
 from pytest_vastgpu.reporting.page.timeline import timeline
 from pytest_vastgpu.reporting.page.words import Page
 
@@ -43,13 +45,16 @@ def panel(report: RunReport, link: str = "") -> str:
 def _environment() -> Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    functions = (words.instance_name, words.outcome, words.steps, words.offer_cells, words.blamed, words.short, span)
+    environment.globals.update({each.__name__: each for each in functions})
+    return environment
 
 
 def _file(name: str) -> str:
