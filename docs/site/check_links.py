@@ -14,17 +14,10 @@ from urllib.parse import unquote
 from urllib.parse import urlsplit
 
 HOSTS = {
-    "developer.nvidia.com",
-    "docs.github.com",
-    "docs.gitlab.com",
+    "cloud.vast.ai",
     "docs.nvidia.com",
-    "buildkite.com",
-    "docs.pytest.org",
-    "docs.vast.ai",
     "github.com",
-    "huggingface.co",
     "keepachangelog.com",
-    "packaging.python.org",
     "pradyunsg.me",  # the theme's line at the foot
     "pypi.org",
     "pytest-xdist.readthedocs.io",
