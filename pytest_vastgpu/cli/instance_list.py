@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.instances import Ours
@@ -17,6 +17,9 @@ from pytest_vastgpu.cli.output import tell
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import lasting
 from pytest_vastgpu.core.timeouts import Timeouts
+from pytest_vastgpu.reporting.alive import Why
+from pytest_vastgpu.reporting.alive import ends
+from pytest_vastgpu.reporting.alive import left
 
 VERSION = 1
 """Of the JSON document. Keys may be added to it without another version."""
@@ -69,19 +72,19 @@ def row(ours: Ours, now: float) -> tuple[str, ...]:
         "unknown" if status.incredible else f"{status.price_usd_h:.3f}",
         "unknown" if status.incredible or not status.start_date else f"{_spent_usd(ours, now):.4f}",
         ours.label.run_id + ("" if ours.run and ours.run.alive else " (over)" if ours.run else " (not of here)"),
-        _ends(ours, now),
+        ends(ours.why, ours.ends_at, now),
     )
 
 
-def notes(instances: Iterable[Ours], now: float) -> list[str]:
+def notes(instances: Sequence[Ours], now: float) -> list[str]:
     """What is to be said below the table, one line each."""
     lines = [
         f"instance {ours.id}: price unknown: {ours.status.incredible}" for ours in instances if ours.status.incredible
     ]
-    left = dict.fromkeys(
-        ours.label.run_id for ours in instances if ours.run and not ours.run.alive and ours.kept_until <= now
-    )
-    lines += [f"run {run} is over: `vastgpu reap --no-dry-run` destroys what it has left" for run in left]
+    for ours in instances:
+        if ours.why is Why.LEFT or (ours.why is Why.KEPT and ours.kept_until <= now):
+            usd_h = 0.0 if ours.status.incredible else ours.status.price_usd_h
+            lines.append(left(ours.id, ours.label.run_id, now, usd_h, ours.ends_at).sentence())
     return lines
 
 
@@ -115,13 +118,3 @@ def _age_s(ours: Ours, now: float) -> float:
 
 def _spent_usd(ours: Ours, now: float) -> float:
     return ours.status.price_usd_h * _age_s(ours, now) / HOUR_S
-
-
-def _ends(ours: Ours, now: float) -> str:
-    if ours.ends_at < now:
-        return f"OVERDUE by {lasting(now - ours.ends_at)}"
-    if ours.kept_until:
-        return time.strftime("kept until %H:%M", time.localtime(ours.kept_until))
-    if ours.warm_until:
-        return time.strftime("warm until %H:%M", time.localtime(ours.warm_until))
-    return f"in {lasting(ours.ends_at - now)}"

@@ -22,6 +22,7 @@ from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.alive import Why
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 
@@ -63,6 +64,15 @@ class Ours:
         """Epoch seconds until which it is kept for a look inside; 0 where it is not."""
         entry = self.run.record.entries.get(self.status.label) if self.run else None
         return entry.kept_until if entry else 0.0
+
+    @property
+    def why(self) -> Why | None:
+        """Why it is alive; None: a run uses it, or it is another machine's."""
+        if self.kept_until:
+            return Why.KEPT
+        if self.warm_until:
+            return Why.WARM
+        return Why.LEFT if self.run is not None and not self.run.alive else None
 
     @property
     def ends_at(self) -> float:

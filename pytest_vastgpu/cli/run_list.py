@@ -160,12 +160,7 @@ def story(run: RunRecord, found: Mapping[str, Sequence[Step]], now: float) -> li
         what = f": {each.workload}" if each.workload else ""
         lines += ["", f"{name}{what}{on}"]
         lines.append(f"  outcome  {each.outcome or 'unknown'}, {each.cost_usd:.4f} USD, {count(each.tests, 'test')}")
-        if each.kept_until > now and not each.gone:
-            lines.append(f"  kept     until {_moment(each.kept_until)}: `vastgpu ssh {each.id}`")
-        elif each.warm_until > now and not each.gone:
-            lines.append(f"  warm     until {_moment(each.warm_until)}: `vastgpu down` gives it back")
-        elif each.left:
-            lines.append("  LEFT     not seen to be gone: `vastgpu reap` says what is left")
+        lines += [f"  {line}" for alive in run.alive_of(each, now) for line in alive.lines()]
         if artifacts := run.artifacts(each.label):
             lines.append(f"  kept in  {_short(str(artifacts))}")
         lines += [f"  {_clock(step.time)}  {_after_name(step.text)}" for step in found.get(each.label, ())]

@@ -23,6 +23,8 @@ from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import LedgerEntry
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.reporting import alive
+from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
@@ -107,6 +109,20 @@ class RunRecord:
         left = self.record.left(now)
         kept = [each for each in self.rented if each.kept_until > now and not each.gone]
         return f"left {len(left)}" if left else f"kept {len(kept)}" if kept else "over"
+
+    def alive_of(self, rented: Rented, now: float) -> list[Alive]:
+        """What is said of an attempt that is alive and that nobody uses; empty where there is nothing to say."""
+        if rented.gone:
+            return []
+        what = rented.id or rented.label
+        if rented.kept_until > now:
+            until = rented.kept_until
+            return [alive.kept(what, rented.usd_h, until, until - now, f"vastgpu ssh {what}")]
+        if rented.warm_until > now:
+            until = rented.warm_until
+            return [alive.warm(what, rented.workload, rented.usd_h, until, until - now)]
+        label = Label.parse(rented.label)
+        return [alive.left(what, self.id, now, rented.usd_h, label.ends_at if label else 0.0)] if rented.left else []
 
     def artifacts(self, label: str) -> Path | None:
         """The directory with the evidence of a failed attempt; None where there is none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting import alive
+from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.settings import Settings
 
@@ -197,18 +198,9 @@ class Kept:
     """Seconds between the moment it was kept and that time."""
 
     @property
-    def ends(self) -> str:
-        """When the instance destroys itself, in local time."""
-        return time.strftime("%H:%M:%S on %d %b", time.localtime(self.until))
-
-    def lines(self) -> list[str]:
-        """What a person needs: until when, for how much, how to log in, how to end it."""
-        usd = self.price_usd_h * self.seconds / HOUR_S
-        return [
-            f"KEPT: instance {self.instance_id} until {self.ends}, at {self.price_usd_h:.3f} USD/h ({usd:.4f} USD)",
-            f"  look inside: {self.ssh}",
-            f"  end it now:  vastgpu destroy {self.instance_id}",
-        ]
+    def alive(self) -> Alive:
+        """What is said of it."""
+        return alive.kept(self.instance_id, self.price_usd_h, self.until, self.seconds, self.ssh)
 
 
 @dataclass(frozen=True)
@@ -241,15 +233,10 @@ class Warm:
             f"{self.price_usd_h:.3f} USD/h, idle for {spoken(self.idle_s)} ({self.idle_usd:.4f} USD)"
         )
 
-    def lines(self) -> list[str]:
-        """What a person needs: for whom, until when, for how much, how to end it."""
-        ends = time.strftime("%H:%M:%S", time.localtime(self.until))
-        usd = self.price_usd_h * self.seconds / HOUR_S
-        return [
-            f"WARM: instance {self.instance_id} ({self.workload}) until {ends}, at {self.price_usd_h:.3f} USD/h "
-            f"({usd:.4f} USD)",
-            "  the next run with --vast-reuse uses it; to end it now: vastgpu down",
-        ]
+    @property
+    def alive(self) -> Alive:
+        """What is said of it."""
+        return alive.warm(self.instance_id, self.workload, self.price_usd_h, self.until, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -267,11 +254,16 @@ class Summary:
     """The result of a run."""
 
     books: list[InstanceCost]
-    problems: list[str]
-    """What could not be destroyed, each with the command that destroys it."""
+    problems: list[Alive]
+    """What could not be destroyed."""
     kept: list[Kept]
     cost_file: str
     warm: list[Warm] = field(default_factory=list)
+
+    @property
+    def alive(self) -> list[Alive]:
+        """All that goes on costing money, the worst first."""
+        return [*self.problems, *(each.alive for each in self.kept), *(each.alive for each in self.warm)]
 
 
 def _call(method: Callable[Concatenate[InstanceCalls, _P], _R]) -> Callable[Concatenate[InstanceCalls, _P], _R]:

@@ -30,6 +30,7 @@ from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.html_report import add_panel
 from pytest_vastgpu.plugin.measurements import MeasurementReport
+from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
@@ -40,6 +41,8 @@ from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.plugin.test_records import TestRecords
 from pytest_vastgpu.plugin.wait_display import giving_back
+from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import Why
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
@@ -47,6 +50,7 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.plugin.github import GitHub
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 
@@ -87,6 +91,7 @@ class Controller:
         """With the files of this run."""
         self._records = TestRecords(config, self.directory)
         config.pluginmanager.register(self._records, "vastgpu-records")
+        self._github = _github(config)
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
         self._waits: _Waits | None = None
@@ -192,6 +197,8 @@ class Controller:
             if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self._records.end(int(session.exitstatus))
+            if self._github is not None:
+                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
@@ -234,16 +241,17 @@ class Controller:
         if known is None or not known.log:
             return Summary([], [], [], "")
         directory = Path(known.log).parent
-        left: list[str] = []
+        left: list[Alive] = []
         ends = time.monotonic() + self._timeouts.guard_within_s
         while time.monotonic() < ends:
             try:
                 entries = read_ledger(directory / FILE).left(time.time())
             except OSError as error:
-                left = [f"nobody knows what: its ledger cannot be read ({error}); run `vastgpu ls`"]
+                cause = f"its ledger cannot be read: {error}"
+                left = [Alive(Why.RESISTS, f"what run {directory.name} has left", "vastgpu ls", cause=cause)]
                 break
             why = "its supervisor has died, or does not answer"
-            left = [str(NotDestroyed(entry.instance_id or entry.label, why)) for entry in entries]
+            left = [NotDestroyed(entry.instance_id or entry.label, why).alive for entry in entries]
             if not left:
                 break
             if self._waits is not None:
@@ -259,7 +267,8 @@ class Controller:
                 sys.stderr.write(f"{line}\n")
 
     def _bad_news(self) -> list[str]:
-        left = [f"vastgpu: STILL RUNNING: {problem}" for problem in (self._summary.problems if self._summary else ())]
+        problems = self._summary.problems if self._summary else ()
+        left = [f"vastgpu: {line}" for problem in problems for line in problem.lines()]
         return [*([f"vastgpu: {self._story}"] if self._story else []), *left]
 
     @pytest.hookimpl(trylast=True)
@@ -304,6 +313,18 @@ class _Waits:
         self._in_place = self._show(text)
         if not self._in_place:
             self._say(text)
+
+
+def _github(config: pytest.Config) -> GitHub | None:
+    """What shows the run on GitHub; None elsewhere, and for a run within a test of another one."""
+    from pytest_vastgpu.plugin.github import GitHub
+    from pytest_vastgpu.plugin.github import is_asked
+
+    if config.stash[NESTED] or not is_asked():
+        return None
+    shows = GitHub(config)
+    config.pluginmanager.register(shows, "vastgpu-github")
+    return shows
 
 
 def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from pytest_vastgpu.plugin import hookspecs
 from pytest_vastgpu.plugin.options import ASKING
 from pytest_vastgpu.plugin.options import HOSTS
+from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
 from pytest_vastgpu.plugin.options import add_options
@@ -77,6 +78,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 def pytest_configure(config: pytest.Config) -> None:
     """Decide the value of every option before anything else."""
     config.addinivalue_line("markers", _marker_help(config))
+    config.stash[NESTED] = "PYTEST_CURRENT_TEST" in os.environ
     if _is_on_host(config):  # nothing can be rented from there, and it has none of the values
         if asked := config.workerinput["vastgpu_host"].get("fetch"):  # type: ignore[attr-defined] # xdist's
             from pytest_vastgpu.plugin.on_host.on_worker import serve

@@ -40,6 +40,8 @@ TIMEOUTS: pytest.StashKey[Timeouts] = pytest.StashKey()
 """The session's time limits, where they are not the defaults."""
 HOSTS = "vastgpu-hosts"
 """The plugin object of a run that names hosts."""
+NESTED: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether this run was started by a test of another run, which has what CI shows to itself."""
 TIMER: pytest.StashKey[object] = pytest.StashKey()
 """The settings of the timer that pytest-timeout has set for a test."""
 OWNING = frozenset({"vast_instance_factory", "vast_compare"})

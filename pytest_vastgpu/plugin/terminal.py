@@ -261,6 +261,7 @@ def summarise(reporter: pytest.TerminalReporter, summary: Summary) -> None:
             if attempt.unguarded:
                 text = f"vastgpu: instance {attempt.instance_id} had no dead man's switch: {attempt.unguarded}"
                 reporter.write_line(text, yellow=True)
-    for lines in (*(kept.lines() for kept in summary.kept), *(warm.lines() for warm in summary.warm)):
-        for line in lines:
-            reporter.write_line(f"vastgpu: {line}", yellow=True)
+    for alive in summary.alive:
+        if alive.wanted:
+            for line in alive.lines():
+                reporter.write_line(f"vastgpu: {line}", yellow=True)

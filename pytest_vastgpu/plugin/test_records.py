@@ -70,7 +70,7 @@ class _Record:
         self.instances = list(dict.fromkeys([*self.instances, *ids]))
         if (explained := explained_of(report)) is not None:
             self.verdict, self.attempts = verdict_facts(explained.verdict), explained.attempts
-            self.artifacts = next(iter(explained.artifacts), "")
+            self.artifacts = next(reversed(explained.artifacts), "")
         self.counts = self.counts or bool(ids or explained or self.host)
 
     def _take_place(self, report: pytest.TestReport, now: float) -> None:

@@ -8,9 +8,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import lasting
+
+if TYPE_CHECKING:
+    from pytest_vastgpu.reporting.run_report import RunReport
 
 
 class Why(StrEnum):
@@ -104,6 +109,16 @@ def destroys(instance: int | str) -> str:
     return f"vastgpu destroy {instance}"
 
 
+def kept(instance: int | str, usd_h: float, until: float, seconds: float, ssh: str) -> Alive:
+    """An instance that is kept for a look inside."""
+    return Alive(Why.KEPT, f"instance {instance}", destroys(instance), usd_h, until, seconds, ssh=ssh)
+
+
+def warm(instance: int | str, workload: str, usd_h: float, until: float = 0.0, seconds: float = 0.0) -> Alive:
+    """An instance that waits for the next run."""
+    return Alive(Why.WARM, f"instance {instance}", "vastgpu down", usd_h, until, seconds, workload)
+
+
 def left(instance: int | str, run: str, now: float, usd_h: float = 0.0, until: float = 0.0) -> Alive:
     """An instance of a run that is over, or was killed, and that nobody looks after.
 
@@ -112,6 +127,24 @@ def left(instance: int | str, run: str, now: float, usd_h: float = 0.0, until: f
     cause = f"nobody looks after it, since run {run} is over"
     until = until if until > now else 0.0
     return Alive(Why.LEFT, f"instance {instance}", destroys(instance), usd_h, until, cause=cause)
+
+
+def of_run(run: RunReport, now: float) -> list[Alive]:
+    """What a run has left alive, as far as its files say; without what it still uses.
+
+    :param now: Epoch seconds.
+    """
+    found: list[Alive] = []
+    for each in run.left_alive:
+        instance = each.id or each.label
+        if each.kept_until > now:
+            found.append(kept(instance, each.usd_h, each.kept_until, each.kept_until - now, f"vastgpu ssh {instance}"))
+        elif run.running:
+            found += [warm(instance, each.workload, each.usd_h)] if run.over else []
+        else:
+            label = Label.parse(each.label)
+            found.append(left(instance, run.id, now, each.usd_h, label.ends_at if label else 0.0))
+    return sorted(found, key=lambda alive: alive.wanted)
 
 
 def moment(at: float, *, utc: bool = False) -> str:

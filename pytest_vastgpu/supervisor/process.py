@@ -133,7 +133,8 @@ class Process:
     def await_end(self) -> list[str]:
         """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
         self._closed.wait()
-        return self._run.pool.problems if self._run is not None else []
+        problems = self._run.pool.problems if self._run is not None else []
+        return [f"{each.story()}: run `{each.command}`" for each in problems]
 
     def opened(self) -> Run:
         """See :class:`~pytest_vastgpu.supervisor.client_run.Owner`."""

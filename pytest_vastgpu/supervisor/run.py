@@ -208,7 +208,7 @@ class Run:
             )
         for entry in self._left():
             problem = NotDestroyed(entry.instance_id or entry.label, "it was not seen to be gone in time")
-            self.pool.registry.left(entry.label, str(problem))
+            self.pool.registry.left(entry.label, problem.alive)
         self._take_out_key()
 
     def _take_out_key(self) -> None:

@@ -77,9 +77,13 @@ def test_the_table_says_of_each_since_when_what_it_costs_whose_it_is_and_when_it
 
 def test_below_the_table_stands_what_to_do_about_what_is_left_and_why_a_price_is_not_known() -> None:
     assert notes([ours(record=Record(), alive=True), ours(record=KEPT), ours()], NOW) == []
-    assert notes([ours(record=Record()), ours(record=Record())], NOW) == [
-        "run 82da1e4c is over: `vastgpu reap --no-dry-run` destroys what it has left"
-    ]
+    (note,) = notes([ours(record=Record()), ours(record=Record(), alive=True)], NOW)
+    assert re.fullmatch(
+        "LEFT: instance 544700176 was not seen to be gone, and nobody looks after it, since run 82da1e4c is over; it "
+        r"may go on costing money, at 0.360 USD/h, until \d\d:\d\d:\d\d on \d+ \w+ at the latest: "
+        "run `vastgpu destroy 544700176`",
+        note,
+    )
     assert notes([ours(replace(ONE, incredible="it is -1"))], NOW) == ["instance 544700176: price unknown: it is -1"]
 
 

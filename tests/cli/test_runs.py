@@ -114,11 +114,12 @@ def test_one_run_is_told_with_the_steps_of_its_instances_their_verdicts_costs_an
         "  rented   1 instance from http://market for 2 tests, 0.0421 USD",
         "instance 4711: vllm 'org/m' on machine 42 (RTX 4090, 0.360 USD/h)",
         "  outcome  infra_fatal: nvml, 0.0421 USD, 1 test",
-        "  LEFT     not seen to be gone: `vastgpu reap` says what is left",
         f"  kept in  {kept}",
         "  files    ~/.local/state/pytest-vastgpu/runs/aaaa0001",
     ):
         assert line in out.splitlines()
+    assert "  LEFT: instance 4711 was not seen to be gone, and nobody looks after it, since run aaaa0001 is over" in out
+    assert " at the latest: run `vastgpu destroy 4711`\n" in out
     assert "  created\\u001b[0m\n" in out
     assert "  warning: whatever\n" in out
     assert main(["runs", "aaaa0001", "--json"]) == ExitCode.OK
@@ -195,7 +196,7 @@ def test_a_run_whose_supervisor_keeps_instances_warm_is_not_alive(
             record_run("aaaa0001", tmp_path, gone=False)
         assert state() == "warm 1"
         assert main(["runs", "aaaa"]) == ExitCode.OK
-        assert "  warm     until " in capsys.readouterr().out
+        assert "  WARM: instance 4711 (vllm 'org/m') until " in capsys.readouterr().out
         with destroying(make_run_directory("aaaa0001"), kept[0].label):
             assert state() == "over", "the user has destroyed it"
         kept.clear()

@@ -31,6 +31,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.alive import left
 from pytest_vastgpu.supervisor.rpc_server import INTRODUCTION_S
 from pytest_vastgpu.supervisor.rpc_server import Caller
 from pytest_vastgpu.supervisor.rpc_server import RpcServer
@@ -127,7 +128,7 @@ class Session:
         """Only for the process that started us."""
 
     def close(self, within_s: float) -> Closing:
-        return Closing(Summary([], ["one"], [], ""), [])
+        return Closing(Summary([], [left("one", "a run", 0.0)], [], ""), [])
 
 
 @pytest.fixture

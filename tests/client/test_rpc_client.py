@@ -47,7 +47,7 @@ def test_values_arrive_as_they_were_sent(connect: Connect) -> None:
     assert calls.cost("inf") == float("inf")
     summary = control(connect("control")).close(0.0).summary
     assert summary is not None
-    assert summary.problems == ["one"]
+    assert [each.what for each in summary.problems] == ["instance one"]
 
 
 def test_a_supervisor_that_does_not_answer_is_given_up(host: Host, server: RpcServer, listener: Listener) -> None:

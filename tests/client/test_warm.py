@@ -299,7 +299,7 @@ def test_what_waits_there_is_told(tmp_path: Path) -> None:
     assert WAITS.told() == (
         "instance 7 (vllm 'org/model') is warm: 12 min 5 s old, 0.360 USD/h, idle for 1 min 30 s (0.0090 USD)"
     )
-    assert "at 0.360 USD/h (0.0600 USD)" in WAITS.lines()[0]
+    assert "at 0.360 USD/h (0.0600 USD)" in WAITS.alive.lines()[0]
 
 
 @pytest.mark.usefixtures("door")

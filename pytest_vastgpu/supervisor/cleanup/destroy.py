@@ -14,6 +14,9 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.core.timeouts import Timeouts
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.reporting.alive import Alive
+from pytest_vastgpu.reporting.alive import Why
+from pytest_vastgpu.reporting.alive import destroys
 
 if TYPE_CHECKING:
     from pytest_vastgpu.providers.base import Provider
@@ -30,10 +33,8 @@ class NotDestroyed(MarketError):
     """
 
     def __init__(self, instance: int | str, cause: str, *, what: str = "") -> None:
-        super().__init__(
-            f"{what or f'instance {instance}'} could not be destroyed ({cause}); it may go on costing money: "
-            f"run `vastgpu destroy {instance}`"
-        )
+        self.alive = Alive(Why.RESISTS, what or f"instance {instance}", destroys(instance), cause=cause)
+        super().__init__(f"{self.alive.story()}: run `{self.alive.command}`")
         self.instance = instance
 
 

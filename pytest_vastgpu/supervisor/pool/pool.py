@@ -25,6 +25,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.reporting.sentences import WorkloadNames
 from pytest_vastgpu.reporting.sentences import workload_line
@@ -314,7 +315,7 @@ class InstancePool:
             return self._planner.uses()
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Alive]:
         """One line for each instance that could not be destroyed, with the command that does it."""
         return self.registry.problems
 

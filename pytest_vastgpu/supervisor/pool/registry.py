@@ -11,6 +11,7 @@ from pytest_vastgpu.core.clock import Clock
 from pytest_vastgpu.core.clock import Repeated
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
+from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.costs import CostRecord
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.rental.rental import Rental
@@ -26,7 +27,7 @@ class RentalRegistry:
     def __init__(
         self, max_lifetime_s: float, lifetime_over: Callable[[Rental], None], clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, Alive] = {}
         self._max_lifetime_s = max_lifetime_s
         self._lifetime_over = lifetime_over
         self._lock = threading.Lock()
@@ -84,21 +85,21 @@ class RentalRegistry:
         try:
             rental.give_back()
         except NotDestroyed as error:
-            self._resists(rental, str(error))
+            self._resists(rental, error)
         except Exception as error:  # noqa: BLE001 - with any error, the instance must not count as gone
             defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu"
-            self._resists(rental, str(NotDestroyed(rental.instance_id or rental.label, defect)))
+            self._resists(rental, NotDestroyed(rental.instance_id or rental.label, defect))
         else:
             with self._lock:
                 self._problems.pop(rental.label, None)
 
     @property
-    def problems(self) -> list[str]:
-        """One line for each instance that could not be destroyed, with the command that does it."""
+    def problems(self) -> list[Alive]:
+        """The instances that could not be destroyed."""
         with self._lock:
             return list(self._problems.values())
 
-    def left(self, label: str, problem: str) -> None:
+    def left(self, label: str, problem: Alive) -> None:
         """Note that an attempt may have left something behind. An earlier, more precise problem of it stays."""
         with self._lock:
             self._problems.setdefault(label, problem)
@@ -110,6 +111,8 @@ class RentalRegistry:
         for end in ends:
             end.stop()
 
-    def _resists(self, rental: Rental, problem: str) -> None:
+    def _resists(self, rental: Rental, problem: NotDestroyed) -> None:
         with self._lock:
-            self._problems[rental.label] = f"{problem} ({rental.cost.usd_h:.2f} USD/h)"
+            self._problems[rental.label] = replace(
+                problem.alive, usd_h=rental.cost.usd_h, until=rental.ends_itself_at, workload=rental.purpose
+            )

@@ -16,6 +16,7 @@ from typing import TypeVar
 from pytest_vastgpu.client.calls import Mark
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.events import Event
+from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.redaction import KNOWN
@@ -28,6 +29,7 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.base import InstanceStatus
+from pytest_vastgpu.reporting.alive import moment
 from pytest_vastgpu.reporting.event_facts import offer_facts
 from pytest_vastgpu.reporting.event_facts import verdict_facts
 from pytest_vastgpu.reporting.sentences import offer_line
@@ -159,6 +161,13 @@ class Rental:
         return self.heartbeat.missing if self.heartbeat is not None else ""
 
     @property
+    def ends_itself_at(self) -> float:
+        """Epoch seconds at which it is gone at the latest, whatever happens here; 0: nothing is known to end it."""
+        label = Label.parse(self.label)
+        armed = self.heartbeat is not None and self.heartbeat.switch.armed
+        return label.ends_at if armed and label is not None else 0.0
+
+    @property
     def may_cost(self) -> bool:
         """Whether something is rented, or may be, that must be given back: neither gone, nor kept on purpose."""
         return bool(self.instance_id or self.unsettled) and self.state not in (State.GONE, State.KEPT)
@@ -288,7 +297,7 @@ class Rental:
         except NotKept as why:
             self.tell(f"is not kept: {why}")
             return
-        self.enter(State.KEPT, f"kept for a look inside until {kept.ends}", until=kept.until, ssh=kept.ssh)
+        self.enter(State.KEPT, f"kept for a look inside until {moment(kept.until)}", until=kept.until, ssh=kept.ssh)
         keeper.note(kept)
 
     def _seen(self) -> loss.Seen:

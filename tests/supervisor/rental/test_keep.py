@@ -40,7 +40,7 @@ def test_what_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     kept = Kept(4711, "ssh -i '/a key' -p 22022 root@host", 0.36, 1_800_000_000.0, 1800.0)
-    assert kept.lines() == [
+    assert kept.alive.lines() == [
         "KEPT: instance 4711 until 08:00:00 on 15 Jan, at 0.360 USD/h (0.1800 USD)",
         "  look inside: ssh -i '/a key' -p 22022 root@host",
         "  end it now:  vastgpu destroy 4711",
