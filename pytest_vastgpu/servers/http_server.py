@@ -39,13 +39,13 @@ class HttpServer(ABC):
     default_image: str
     warmup_s: float
     kind: str = ""
-    """How the rules for verdicts call this kind of server: ``vllm``, ``llama.cpp``, …; ``vastgpu classify --help`` has all.
+    """How the rules for verdicts call this kind of server, as ``vastgpu classify --help`` lists them: ``vllm``, …
 
     Empty for any server; also a name of your own, for which there are no rules of its own.
     """
 
     key_header: str = http_probe.KEY_HEADER
-    """The header with the instance's key that clients and questions send, up to the key: ``X-Api-Key:`` and a space, for example.
+    """The header with the instance's key that clients and questions send, up to the key: ``X-Api-Key:`` and a space.
 
     A server that requires no key ignores it.
     """
