@@ -6,7 +6,7 @@
         subprocess.run(["vastai", "--url", market.url, "--api-key", market.api_key, "search", "offers"])
         assert market.status()["alive"] == []
 
-The market is a process of its own. It ends with the ``with`` statement, with :meth:`LocalMarket.stop`, and also when
+The market is a process of its own. It ends with the ``with`` statement, with its method ``stop``, and also when
 this process dies, even by SIGKILL; its instances end with it.
 """
 
@@ -159,8 +159,9 @@ class LocalMarket:
     def status(self) -> dict[str, Any]:
         """Return the instances that are alive or have ended, their costs, and the calls of the API.
 
-        See :mod:`pytest_vastgpu.local.market.status`.
-
+        :returns: JSON values. ``alive`` and ``ended`` are lists of instances, ``spent_usd`` and ``credit_usd`` the
+            account's money, ``rents_per_label`` how often each label was rented, ``calls`` the calls by endpoint and
+            key. Money is in USD, times are epoch seconds.
         :raises LocalMarketError: if the market does not answer.
         """
         return fetch_status(self.url, self.api_key)

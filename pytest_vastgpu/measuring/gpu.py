@@ -60,7 +60,7 @@ class GpuSeen:
     clock_mhz: float | None
     """The mean clock of its multiprocessors."""
     throttled: Mapping[str, float] = field(default_factory=dict)
-    """The share of samples with it, by reason of :data:`REASONS`."""
+    """The share of samples with it, by the reason in words: ``it is at its power limit``."""
     samples: int = 0
     """How many say whether it is throttled."""
 

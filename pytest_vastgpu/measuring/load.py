@@ -81,7 +81,7 @@ class Load:
     most_errors: float = 0.01
     """The share of requests that may fail. Where more do, the numbers of the rest say nothing, and none is given."""
     driver: str = ""
-    """The program that makes the load, one of :data:`DRIVERS`; empty: ours."""
+    """The program that makes the load, ``vllm bench serve``, ``guidellm`` or ``aiperf``; empty: ours."""
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -123,8 +123,8 @@ def completions(
     :param model: The model's name as the server lists it.
     :param max_tokens: Of an answer. Where the server knows ``ignore_eos``, give that as well: all are equally long.
     :param stream: False: the answer comes as a whole, and has no times of tokens.
-    :param more: How fast, and what counts, as for every load: see :class:`Pace`. All else are further fields of the
-        request, such as ``temperature``.
+    :param more: How fast, and what counts, as for every load: see :class:`~pytest_vastgpu.measuring.load.Pace`. All
+        else are further fields of the request, such as ``temperature``.
     :raises ConfigurationError: for a value that no load can have; one line.
     """
     asked = {"prompt": prompt, "max_tokens": max_tokens}

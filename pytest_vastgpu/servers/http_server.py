@@ -39,20 +39,20 @@ class HttpServer(ABC):
     default_image: str
     warmup_s: float
     kind: str = ""
-    """How the rules for verdicts call this kind of server: a name of :data:`~pytest_vastgpu.diagnosis.kinds.KINDS`.
+    """How the rules for verdicts call this kind of server, as ``vastgpu classify --help`` lists them: ``vllm``, …
 
     Empty for any server; also a name of your own, for which there are no rules of its own.
     """
 
     key_header: str = http_probe.KEY_HEADER
-    """The header with the instance's key that clients and questions send, up to the key: ``X-Api-Key: ``, for example.
+    """The header with the instance's key that clients and questions send, up to the key: ``X-Api-Key:`` and a space.
 
     A server that requires no key ignores it.
     """
 
     @abstractmethod
     def launch(self, workload: Workload, api_key: str) -> Launch:
-        """See :meth:`~pytest_vastgpu.servers.base.Adapter.launch`."""
+        """See :meth:`~pytest_vastgpu.Adapter.launch`."""
 
     @abstractmethod
     def questions(self, workload: Workload) -> Sequence[Question]:

@@ -49,7 +49,8 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 def builder(**defaults: Any) -> Callable[[_Builder], _Builder]:
     """Make a function with ``**fields`` take the fields that there are, and no other names.
 
-    Each is in its signature and docstring, so that ``help()`` shows it; any other name is an :class:`UnknownKeyword`.
+    Each is in its signature and docstring, so that ``help()`` shows it; any other name is a
+    :class:`~pytest_vastgpu.errors.WorkloadInvalid`, and a ``TypeError`` too.
 
     An error that it raises for what a user gave ends the traceback at the user's line: how it was found is no news.
 

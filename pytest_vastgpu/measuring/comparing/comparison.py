@@ -56,7 +56,7 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Round:
-    """One round on one host: both sides were started afresh, and measured in turn. :func:`round_of` makes it.
+    """One round on one host: both sides were started afresh, and measured in turn.
 
     A round is what counts as one observation: windows of the same start are not independent.
     """
