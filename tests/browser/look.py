@@ -38,6 +38,7 @@ def look(
     """What is found at one width, in one colour scheme."""
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True)
+    context.set_default_timeout(600_000)  # how long it takes on a busy machine says nothing
     tab = context.new_page()
     said: list[str] = []
     tab.on("console", lambda message: said.append(message.text))

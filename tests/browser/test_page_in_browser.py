@@ -69,5 +69,6 @@ def test_a_page_in_the_browser(name: str, tmp_path: Path, shots: Path) -> None:
         assert seen["title"].endswith(f"vastgpu {PAGES[name].id}".rstrip()), where
         assert seen["wider"] <= 0, where
         assert bool(seen["bars"]) == bool(PAGES[name].instances), where
+        assert seen["first"] or name != CLOSELY, where
         assert (seen["focused"], seen["skipped_to"]) == ("skip", "main"), where
         assert (shots / f"{name}-{seen['width']}-{seen['scheme']}-first.png").stat().st_size
