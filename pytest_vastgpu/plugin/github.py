@@ -49,7 +49,9 @@ class GitHub:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note where a test is that has not passed."""
-        if not report.passed and report.location is not None:
+        if report.passed or report.location is None:
+            return
+        with guarded(self._config, "an annotation on GitHub"):
             file, line, _ = report.location
             crash: Any = getattr(report.longrepr, "reprcrash", None)
             here = crash is not None and Path(crash.path) == self._config.rootpath / file
@@ -61,7 +63,9 @@ class GitHub:
         :param directory: The run's own.
         :param alive: What goes on costing money.
         """
-        with guarded(self._config, f"the summary on GitHub, {self._summary}"):
+        with guarded(
+            self._config, f"the summary on GitHub, {self._summary}" if self._summary else "an annotation on GitHub"
+        ):
             from pytest_vastgpu.reporting.github import chosen
             from pytest_vastgpu.reporting.github import troubled
             from pytest_vastgpu.reporting.github import worth_telling
