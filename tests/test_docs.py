@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import tomllib
@@ -18,76 +17,19 @@ from pytest_vastgpu import errors
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.openai_server import OpenAiServerAdapter
 from pytest_vastgpu.supervisor.rental.server import job
+from tests.docs.pages import words_of
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PATH = re.compile(r"(?:pytest_vastgpu|tests|conftest_examples|docs|\.ci|\.github)/[\w./-]*|[\w-]+\.(?:toml|md)")
-NAME = re.compile(r"pytest_vastgpu(?:\.\w+)+")
 THREAD = re.compile(r"vastgpu-[a-z-]+")
 STARTED = re.compile(r"(?:\bname(?:_prefix)? ?= ?|repeat\()f?\"(vastgpu-[^\"]*)")
 """Where a thread is named: an argument, a variable, or the first argument of a clock's ``repeat``."""
 
 FIELDS = set(ProbeResult.__annotations__)
 
-documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-
-
-def quoted(document: Path) -> list[str]:
-    """The words of a document in backticks and in blocks of commands."""
-    text = document.read_text()
-    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [word.strip("'\"") for part in [*blocks, *spans] for word in part.split()]
-
-
-def names_in(module: Path) -> set[str]:
-    """What a module defines or imports, and the members of its classes as ``Class.member``."""
-    found: set[str] = set()
-
-    def bind(node: ast.AST, prefix: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef | ast.FunctionDef):
-                found.add(prefix + child.name)
-                if isinstance(child, ast.ClassDef):
-                    bind(child, f"{prefix}{child.name}.")
-            elif isinstance(child, ast.alias):
-                found.add(child.asname or child.name)
-            elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
-                found.add(prefix + child.id)
-            else:
-                bind(child, prefix)
-
-    bind(ast.parse(module.read_text()), "")
-    return found
-
-
-def is_there(name: str) -> bool:
-    """Whether a dotted name leads to a module, or to something that a module defines."""
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        path = ROOT.joinpath(*parts[:end])
-        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if module.exists():
-            return end == len(parts) or ".".join(parts[end:]) in names_in(module) | {"__all__"}
-    return False
-
-
-@documents
-def test_paths_that_a_document_names_exist(document: Path) -> None:
-    missing = [word for word in quoted(document) if PATH.fullmatch(word) and not (ROOT / word).exists()]
-    assert missing == []
-
-
-@documents
-def test_names_that_a_document_mentions_are_defined(document: Path) -> None:
-    entry_points = {"pytest_vastgpu.adapters"}
-    named = {word for word in quoted(document) if NAME.fullmatch(word)} - entry_points
-    assert [name for name in sorted(named) if not is_there(name)] == []
-
 
 def test_threads_and_locks_of_the_architecture_are_those_of_the_code() -> None:
-    words = quoted(ROOT / "docs/architecture.md")
+    words = words_of("docs/architecture.md")
     sources = {path: path.read_text() for path in (ROOT / "pytest_vastgpu").rglob("*.py")}
     text = "\n".join(sources.values())
     told = {word for word in words if THREAD.fullmatch(word)}

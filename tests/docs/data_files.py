@@ -140,11 +140,8 @@ def settings_problems(block: Block) -> Iterator[tuple[int, str]]:
 
 
 def json_problems(block: Block) -> Iterator[tuple[int, str]]:
-    """What is wrong with a block of JSON, or of lines of JSON."""
-    lines = block.text.strip().split("\n")
-    texts = enumerate(lines) if block.language == "jsonl" else [(0, block.text)]
-    for offset, text in texts:
-        try:
-            json.loads(text)
-        except ValueError as error:
-            yield offset, f"no JSON: {error}"
+    """What is wrong with a block of JSON, with its line of the block, from 0."""
+    try:
+        json.loads(block.text)
+    except json.JSONDecodeError as error:
+        yield error.lineno - 1, f"no JSON: {error.msg}"

@@ -18,8 +18,8 @@ PAGES = tuple(
         *sorted((ROOT / "conftest_examples").glob("*/README.md")),
     )
 )
+_FILE = re.compile(r"`([\w./-]+)`")
 _FENCE = re.compile(r"^( *)(`{3,})(\S*)[^`]*$")
-_SPAN = re.compile(r"`([^`\n]+)`")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,18 @@ def prose_of(page: str) -> str:
     return "\n".join(kept)
 
 
-def spans_of(page: str) -> list[tuple[int, str]]:
-    """What stands in backticks in the prose of a page, each with its line."""
-    prose = prose_of(page)
-    return [(prose.count("\n", 0, found.start()) + 1, found[1]) for found in _SPAN.finditer(prose)]
+def files_of(page: str) -> set[str]:
+    """The reader's files that a page gives: named in backticks above a block, or in the block's first comment."""
+    found: set[str] = set()
+    for block in blocks_of(page):
+        names = _FILE.findall(block.introduction) + re.findall(r"^# ([\w./-]+)$", block.text, re.MULTILINE)
+        for name in names:
+            found |= {name, *(parent.as_posix() for parent in Path(name).parents)}
+    return found - {"."}
+
+
+def words_of(page: str) -> list[str]:
+    """The words of a page in backticks and in its blocks of commands."""
+    commands = [block.text for block in blocks_of(page) if block.language == "console"]
+    spans = re.findall(r"`([^`\n]+)`", prose_of(page))
+    return [word.strip("'\"") for part in [*commands, *spans] for word in part.split()]

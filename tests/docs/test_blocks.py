@@ -18,6 +18,7 @@ from tests.docs.data_files import yaml_problems
 from tests.docs.pages import PAGES
 from tests.docs.pages import Block
 from tests.docs.pages import blocks_of
+from tests.docs.pages import files_of
 from tests.docs.python_code import Page
 
 LANGUAGES = {
@@ -27,24 +28,12 @@ LANGUAGES = {
     "ini": "settings of pytest",
     "toml": "settings of pytest or of another tool",
     "json": "one document",
-    "jsonl": "a document on each line",
     "xml": "an excerpt of a JUnit file; its properties are ours",
     "text": "what the program prints; after `$ `, a command",
 }
 """The languages that a block may have, and how each is checked."""
-_FILE = re.compile(r"`([\w./-]+)`")
 
 pages = pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)])
-
-
-def files_of(page: str) -> set[str]:
-    """The reader's files that a page gives: named in backticks above a block, or in the block's first comment."""
-    found: set[str] = set()
-    for block in blocks_of(page):
-        names = _FILE.findall(block.introduction) + re.findall(r"^# ([\w./-]+)$", block.text, re.MULTILINE)
-        for name in names:
-            found |= {name, *(parent.as_posix() for parent in Path(name).parents)}
-    return found - {"."}
 
 
 def command_problems(block: Block, commands: CommandLines) -> Iterator[tuple[int, str]]:
@@ -64,17 +53,6 @@ def printed_problems(block: Block) -> Iterator[tuple[int, str]]:
 
 
 @pages
-def test_every_block_has_a_language_that_is_checked(page: str) -> None:
-    unknown = [
-        f"{block.place}: the language {block.language!r} is not checked; use one of {', '.join(LANGUAGES)}"
-        for block in blocks_of(page)
-        if block.language not in LANGUAGES and not block.language.startswith("{")  # a directive: the site's build
-    ]
-    if unknown:
-        pytest.fail("\n".join(unknown), pytrace=False)
-
-
-@pages
 def test_its_blocks_are_right(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
@@ -91,10 +69,13 @@ def test_its_blocks_are_right(
             problems = yaml_problems(block, commands)
         elif block.language in {"ini", "toml"}:
             problems = settings_problems(block)
-        elif block.language in {"json", "jsonl"}:
+        elif block.language == "json":
             problems = json_problems(block)
         elif block.language == "xml":
             problems = printed.unknown_properties(block.text)
+        elif not block.language.startswith("{"):  # a directive: the site's build checks it
+            unknown = f"the language {block.language!r} is not checked; use one of {', '.join(LANGUAGES)}"
+            problems = iter([(-1, unknown)])
         told += [f"{block.page}:{block.line + offset}: {problem}" for offset, problem in problems]
     if told:
         pytest.fail("\n".join(told), pytrace=False)

@@ -134,7 +134,7 @@ def test_wrong_settings_are_found(language: str, text: str, problem: str) -> Non
 
 
 def test_wrong_json_is_found() -> None:
-    assert [line for line, _ in json_problems(block("jsonl", '{"a": 1}\n{"a": \n'))] == [1]
+    assert [line for line, _ in json_problems(block("json", '{"a": 1,\n"b" 2}\n'))] == [1]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +17,17 @@ from pytest_vastgpu.settings import OPTIONS
 from tests.docs.console import VARIABLES
 from tests.docs.pages import PAGES
 from tests.docs.pages import ROOT
+from tests.docs.pages import files_of
 from tests.docs.pages import prose_of
+from tests.docs.pages import words_of
 
+PATH = re.compile(r"(?:pytest_vastgpu|tests|conftest_examples|docs|\.ci|\.github)/[\w./-]*|[\w-]+\.(?:toml|md)")
+NAME = re.compile(r"pytest_vastgpu(?:\.\w+)+")
+ENTRY_POINTS = frozenset({"pytest_vastgpu.adapters"})
 OTHERS = frozenset({"VAST_TCP_PORT_8000", "VAST_CONTAINERLABEL"})
 """Variables that Vast.ai sets in a container."""
 FLAGS = {option.flag for option in (*OPTIONS, *HOST_OPTIONS)} | {"--vast-plan", "--vast-plan-json"}
-
-pages = pytest.mark.parametrize("page", PAGES)
+COMMANDS = {name for action in parser()._actions for name in (action.choices or ())}
 
 
 def links_of(page: str) -> list[tuple[int, str]]:
@@ -55,32 +62,64 @@ def wrong_link(page: str, target: str) -> str:
     return ""
 
 
-@pages
-def test_links_lead_somewhere(page: str) -> None:
-    wrong = [f"{page}:{line}: {why}" for line, target in links_of(page) if (why := wrong_link(page, target))]
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+def names_in(module: Path) -> set[str]:
+    """What a module defines or imports, and the members of its classes as ``Class.member``."""
+    found: set[str] = set()
+
+    def bind(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                found.add(prefix + child.name)
+                if isinstance(child, ast.ClassDef):
+                    bind(child, f"{prefix}{child.name}.")
+            elif isinstance(child, ast.alias):
+                found.add(child.asname or child.name)
+            elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                found.add(prefix + child.id)
+            else:
+                bind(child, prefix)
+
+    bind(ast.parse(module.read_text()), "")
+    return found
 
 
-@pages
-def test_options_variables_and_commands_that_it_names_exist(page: str) -> None:
-    commands = {name for action in parser()._actions for name in (action.choices or ())}
-    wrong = []
+def is_there(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something that a module defines."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if module.exists():
+            return end == len(parts) or ".".join(parts[end:]) in names_in(module) | {"__all__"}
+    return False
+
+
+def wrong_names(page: str) -> Iterator[str]:
+    """The paths and names of this repository that a page names, and that there are not."""
+    for word in words_of(page):
+        if PATH.fullmatch(word) and not (ROOT / word).exists() and word not in files_of(page):
+            yield f"{page}: {word} does not exist"
+        if NAME.fullmatch(word) and word not in ENTRY_POINTS and not is_there(word):
+            yield f"{page}: no module defines {word}"
+
+
+def wrong_usage(page: str) -> Iterator[str]:
+    """The options, variables and commands that a page's prose names, and that there are not."""
     for number, line in enumerate(prose_of(page).split("\n"), 1):
-        wrong += [
-            f"{page}:{number}: there is no option {flag}"
-            for flag in re.findall(r"(?<![\w-])--vast-[a-z-]*[a-z]", line)
-            if flag not in FLAGS
-        ]
-        wrong += [
-            f"{page}:{number}: nothing reads the variable {name}"
-            for name in re.findall(r"(?<![\w-])VAST_[A-Z_0-9]*[A-Z0-9]\b", line)
-            if name not in VARIABLES | OTHERS
-        ]
-        wrong += [
-            f"{page}:{number}: there is no command `vastgpu {name}`"
-            for name in re.findall(r"`vastgpu ([a-z]+)", line)
-            if name not in commands
-        ]
+        for flag in re.findall(r"(?<![\w-])--vast-[a-z-]*[a-z]", line):
+            if flag not in FLAGS:
+                yield f"{page}:{number}: there is no option {flag}"
+        for name in re.findall(r"(?<![\w-])VAST_[A-Z_0-9]*[A-Z0-9]\b", line):
+            if name not in VARIABLES | OTHERS:
+                yield f"{page}:{number}: nothing reads the variable {name}"
+        for name in re.findall(r"`vastgpu ([a-z]+)", line):
+            if name not in COMMANDS:
+                yield f"{page}:{number}: there is no command `vastgpu {name}`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_it_names_and_links_to_exists(page: str) -> None:
+    wrong = [f"{page}:{line}: {why}" for line, target in links_of(page) if (why := wrong_link(page, target))]
+    wrong += [*wrong_names(page), *wrong_usage(page)]
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
