@@ -11,10 +11,13 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 SIZES = ((400, 850), (1600, 900))
 SCHEMES = ("light", "dark")
+NAMES = ("chromium", "chromium-browser")
+"""Debian's and Ubuntu's name of the program."""
 MEASURE = """() => {
   const seen = selector => [...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
   const [time] = performance.getEntriesByType("navigation");
@@ -70,7 +73,9 @@ def main() -> None:
     page, shots = map(Path, sys.argv[1:3])
     closely = sys.argv[3] == "closely"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=next(filter(None, map(which, NAMES))), args=["--no-sandbox"]
+        )
         found = [
             look(browser, page, shots, size, scheme, closely=closely)
             for size in SIZES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ PASSES = "def test_it(): pass"
 
 @pytest.fixture
 def without_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = html_report.find_spec
-    monkeypatch.setattr(html_report, "find_spec", lambda name: None if name == "jinja2" else found(name))
+    monkeypatch.setattr(
+        "pytest_vastgpu.plugin.html_report.find_spec", lambda name: None if name == "jinja2" else find_spec(name)
+    )
 
 
 @pytest.mark.usefixtures("without_jinja")

@@ -98,6 +98,12 @@ HOST = replace(OWN, verdict=VerdictReport("infra_fatal", "ssh_never_up", remedy=
     ("report", "state", "heading", "remedy"),
     [
         (RunReport("", over=True), "passed", "No test of this run needed an instance", "Nothing."),
+        (
+            RunReport("r", over=True, exit_status=2, tests=(OWN,)),
+            "failed",
+            "1 of 1 test failed, and the run was interrupted",
+            "look at the test a.py::b",
+        ),
         (RunReport("r", over=True, tests=(OWN,)), "failed", "1 of 1 test failed", "look at the test a.py::b"),
         (
             RunReport("r", over=True, instances=(READY,), tests=(HOST, OWN)),

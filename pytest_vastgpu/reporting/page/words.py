@@ -65,7 +65,8 @@ class Page:
         if self.state == "running":
             return f"The run goes on: {count(bad, 'test')} failed"
         if bad:
-            return f"{bad} of {count(tests, 'test')} failed"
+            broken = ", and the run was interrupted" if self.report.exit_status == 2 else ""
+            return f"{bad} of {count(tests, 'test')} failed{broken}"
         if self.report.exit_status == 2:
             return "The run was interrupted"
         return f"{count(tests, 'test')}, none failed"
