@@ -23,7 +23,7 @@ def run(arguments: Sequence[str], directory: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=directory,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
