@@ -146,7 +146,7 @@ class _Story:
         names = cut_middle(self.workloads, max(_LEAST_NAME, room - 1), "…")
         yield Line(cut_end(self.what.format(names), width - len(cost)) + cost, self.colour)
         if verbosity < 0:
-            yield from _text("what to do", self._decisive.remedy, width, 1)
+            yield from _text("what to do", self._decisive.remedy, width, TEXT_LINES)
             return
         most = 0 if verbosity > 0 else TEXT_LINES
         if self.colour == "red":
