@@ -11,23 +11,32 @@ import pytest
 
 from pytest_vastgpu.core.text import sanitize
 
+_told = pytest.StashKey[set[str]]()
+"""What a line has told of."""
+
 
 @contextmanager
 def guarded(config: pytest.Config, what: str) -> Iterator[None]:
     """Make a report within a ``with`` block. Whatever goes wrong there is told in one line, and the run goes on.
+
+    A report that is made bit by bit, after each test, is told of once.
 
     :param what: The report, at the start of a sentence: ``the report out.html``.
     """
     try:
         yield
     except OSError as error:
-        tell(config, f"{what} cannot be written: {error.strerror or error}; the results of the tests are not affected")
+        _tell_once(config, what, f"cannot be written: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - a defect of ours is none of the tests
-        tell(
-            config,
-            f"{what} cannot be made: {type(error).__name__}: {error}, a defect of pytest-vastgpu: please report it; "
-            "the results of the tests are not affected",
-        )
+        defect = f"{type(error).__name__}: {error}, a defect of pytest-vastgpu: please report it"
+        _tell_once(config, what, f"cannot be made: {defect}")
+
+
+def _tell_once(config: pytest.Config, what: str, why: str) -> None:
+    told = config.stash.setdefault(_told, set())
+    if what not in told:
+        told.add(what)
+        tell(config, f"{what} {why}; the results of the tests are not affected")
 
 
 def tell(config: pytest.Config, text: str) -> None:

@@ -101,8 +101,10 @@ def test_the_guard_has_a_line_where_pytest_has_no_terminal(capsys: pytest.Captur
 
     class Config:
         pluginmanager = Manager()
+        stash = pytest.Stash()
 
     config: Any = Config()
-    with guarded(config, "the report x"):
-        raise ValueError("two\nlines")
+    for _ in range(2):  # what is made after each test fails after each
+        with guarded(config, "the report x"):
+            raise ValueError("two\nlines")
     assert len(capsys.readouterr().err.splitlines()) == 1
