@@ -89,7 +89,7 @@ class Controller:
         run = os.urandom(4).hex()
         self.directory = runs_dir() / run
         """With the files of this run."""
-        self._records = TestRecords(config, self.directory)
+        self._records = TestRecords(config, self.directory, in_each=in_each)
         config.pluginmanager.register(self._records, "vastgpu-records")
         self._github = _github(config)
         self._summary: Summary | None = None

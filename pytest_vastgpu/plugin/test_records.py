@@ -29,6 +29,8 @@ _SHARE = 20
 """At most this part of the time is spent on writing: a file of many tests is not written after each of them."""
 _PHASES = ("setup", "call", "teardown")
 """The report of a test that was the end of its worker is of none of them."""
+_RERUN: Any = "rerun"
+"""The outcome that plugins give to the last report of a try which another one follows."""
 _OUTCOMES = ("passed", "xfailed", "xpassed", "skipped", "failed", "error")
 """Of the phases of a test the last one of these counts."""
 
@@ -60,7 +62,7 @@ class _Record:
             self.tries += 1
             self.outcome, self.when, self.message, self.verdict, self.duration_s = "", "", "", None, 0.0
             self.started = getattr(report, "start", now - report.duration)
-        self._over = report.when not in ("setup", "call")
+        self._over = report.when not in ("setup", "call") or report.outcome == _RERUN
         self.duration_s += report.duration
         self._take_place(report, now)
         found = _outcome(report)
@@ -77,10 +79,8 @@ class _Record:
         self.counts = self.counts or bool(ids or explained or self.host)
 
     def _take_place(self, report: pytest.TestReport, now: float) -> None:
-        node: Any = getattr(report, "node", None)
-        if node is not None:
-            self.worker = str(node.gateway.id)
-        rented = getattr(node, "rented", None)
+        self.worker = _worker(report) or self.worker
+        rented = getattr(getattr(report, "node", None), "rented", None)
         if rented is not None:
             self.host = str(rented.name)
             self.started = now - self.duration_s  # by this machine's clock: that of a host may be another
@@ -89,6 +89,11 @@ class _Record:
         """Its object in the file."""
         values = {name: value for name, value in vars(self).items() if name not in ("counts", "_over")}
         return {"test": test, **values, "started": round(self.started, 3), "duration_s": round(self.duration_s, 3)}
+
+
+def _worker(report: pytest.TestReport) -> str:
+    node: Any = getattr(report, "node", None)
+    return str(node.gateway.id) if node is not None else ""
 
 
 def _outcome(report: pytest.TestReport) -> str:
@@ -101,22 +106,27 @@ def _outcome(report: pytest.TestReport) -> str:
 
 def _message(report: pytest.TestReport) -> str:
     """Why a test has not passed, without its traceback."""
-    if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2])[:MESSAGE_CHARS]
     crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message if crash is not None else report.longrepr or "")[:MESSAGE_CHARS]
+    if isinstance(report.longrepr, tuple):
+        text = str(report.longrepr[2])
+    else:
+        text = str(crash.message if crash is not None else report.longrepr or "")
+    # Secrets go first: a cut could split one.
+    return sanitize.block(text[: 64 * MESSAGE_CHARS])[:MESSAGE_CHARS]
 
 
 class TestRecords:
     """Plugin object of the controller, or of the only process: keeps ``tests.json`` up to date.
 
     :param directory: The run's own.
+    :param in_each: Whether every worker runs every test, which then has an entry for each of them.
     """
 
     __test__ = False
 
-    def __init__(self, config: pytest.Config, directory: Path) -> None:
+    def __init__(self, config: pytest.Config, directory: Path, *, in_each: bool = False) -> None:
         self._config = config
+        self._in_each = in_each
         self.directory = directory
         command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
         self._head: dict[str, object] = {
@@ -126,20 +136,22 @@ class TestRecords:
             "started": round(SYSTEM_CLOCK.time(), 3),
         }
         self._end: dict[str, object] = {"ended": 0.0, "over": False, "exit_status": None}
-        self._records: dict[str, _Record] = {}
+        self._records: dict[tuple[str, str], _Record] = {}
+        """By test, and by worker where each runs it."""
         self._next_at = 0.0
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the report of a phase of a test; after the last one, write."""
         with guarded(self._config, f"the record of the tests in {self.directory}"):
-            record = self._records.setdefault(report.nodeid, _Record())
+            key = report.nodeid, _worker(report) if self._in_each else ""
+            record = self._records.setdefault(key, _Record())
             record.take(report, SYSTEM_CLOCK.time())
             over = report.when not in ("setup", "call")
             if over and record.counts and SYSTEM_CLOCK.monotonic() >= self._next_at:
                 self.write()
             elif over and not record.counts:
-                del self._records[report.nodeid]
+                del self._records[key]
 
     def end(self, exit_status: int) -> None:
         """The run is over: write what it has come to."""
@@ -153,7 +165,7 @@ class TestRecords:
         :raises OSError: if that fails.
         """
         began = SYSTEM_CLOCK.monotonic()
-        tests = [record.row(test) for test, record in self._records.items() if record.counts]
+        tests = [record.row(test) for (test, _), record in self._records.items() if record.counts]
         head = {**self._head, "written": round(SYSTEM_CLOCK.time(), 3), **self._end}
         path = self.directory / NAME
         draft = path.with_suffix(".new")
