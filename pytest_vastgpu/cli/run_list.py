@@ -11,12 +11,12 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import say_json
 from pytest_vastgpu.cli.output import say_table
-from pytest_vastgpu.cli.run_records import EVENTS
 from pytest_vastgpu.cli.run_records import Rented
 from pytest_vastgpu.cli.run_records import RunRecord
 from pytest_vastgpu.cli.run_records import Step
 from pytest_vastgpu.cli.run_records import all_runs
 from pytest_vastgpu.cli.run_records import steps
+from pytest_vastgpu.core.events import EVENTS
 from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.core.text.nearest import did_you_mean
 from pytest_vastgpu.errors import VastGpuError

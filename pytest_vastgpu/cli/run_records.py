@@ -6,9 +6,7 @@ is left out; nothing here raises an exception.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +15,7 @@ from dataclasses import field
 from pathlib import Path
 
 from pytest_vastgpu.client import warm
-from pytest_vastgpu.core.files import read_file
+from pytest_vastgpu.core.events import EVENTS
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import LedgerEntry
@@ -27,13 +25,15 @@ from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
+from pytest_vastgpu.reporting.json_values import content
+from pytest_vastgpu.reporting.json_values import json_object
+from pytest_vastgpu.reporting.json_values import number
+from pytest_vastgpu.reporting.json_values import objects
+from pytest_vastgpu.reporting.json_values import rows
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
-
-EVENTS = "events.jsonl"
-_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def all_runs() -> list[RunRecord]:
 def steps(run: RunRecord) -> Mapping[str, Sequence[Step]]:
     """The events of each attempt of a run, by label; those of the run as a whole under an empty label."""
     found: dict[str, list[Step]] = {}
-    for row in _rows(_content(run.directory / EVENTS)):
-        step = Step(_number(row.get("time")), str(row.get("state") or ""), str(row.get("text", "")))
+    for row in rows(content(run.directory / EVENTS)):
+        step = Step(number(row.get("time")), str(row.get("state") or ""), str(row.get("text", "")))
         found.setdefault(str(row.get("label", "")), []).append(step)
     return found
 
@@ -166,10 +166,10 @@ def _read(directory: Path) -> _Files:
         changed = directory.stat().st_mtime
         record = read_ledger(directory / FILE)
         readable = True
-    costs = _object(_content(directory / NAME))
-    rows = {str(row.get("label")): row for row in _objects(costs.get("instances"))}
+    costs = json_object(content(directory / NAME))
+    rows = {str(row.get("label")): row for row in objects(costs.get("instances"))}
     rows = {label: row for label, row in rows.items() if Label.parse(label)}
-    return _Files(directory, record, readable, changed, rows, len(_objects(costs.get("tests"))), is_alive(directory))
+    return _Files(directory, record, readable, changed, rows, len(objects(costs.get("tests"))), is_alive(directory))
 
 
 def _waiting() -> Mapping[str, Mapping[str, float]]:
@@ -226,19 +226,19 @@ def _rented(label: str, paid: Mapping[str, object], owner: _Files | None, shared
     gone = entry.gone or owner is None or paid.get("gone") is True
     return Rented(
         label,
-        entry.instance_id or int(_number(paid.get("id"))),
+        entry.instance_id or int(number(paid.get("id"))),
         str(paid.get("workload", "")),
-        int(_number(paid.get("machine"))),
+        int(number(paid.get("machine"))),
         str(paid.get("gpu", "")),
-        _number(paid.get("usd_h")),
+        number(paid.get("usd_h")),
         str(paid.get("outcome", "")) or entry.step,
-        {str(name): _number(value) for name, value in seconds.items()} if isinstance(seconds, dict) else {},
-        _number(paid.get("cost_usd")) if paid and shared else max(_number(paid.get("cost_usd")), entry.cost_usd),
+        {str(name): number(value) for name, value in seconds.items()} if isinstance(seconds, dict) else {},
+        number(paid.get("cost_usd")) if paid and shared else max(number(paid.get("cost_usd")), entry.cost_usd),
         gone,
         entry.kept_until,
         warm_until,
         not gone and owner is not None and not owner.alive and not owner.record.embedded,
-        len(_objects(paid.get("tests"))),
+        len(objects(paid.get("tests"))),
     )
 
 
@@ -251,35 +251,3 @@ def _lives(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_file(path, _MOST_BYTES)
-    except OSError:
-        return b""
-
-
-def _object(data: bytes) -> Mapping[str, object]:
-    with suppress(ValueError, RecursionError):
-        found = json.loads(data)
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
-    return filter(None, map(_object, data.splitlines()))
-
-
-def _objects(value: object) -> list[Mapping[str, object]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _number(value: object) -> float:
-    """A finite number; 0 where it is none."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return 0.0
-    with suppress(OverflowError):
-        return float(value) if abs(value) < 1e15 else 0.0  # NaN is not below
-    return 0.0

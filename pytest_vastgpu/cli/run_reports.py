@@ -14,12 +14,12 @@ from pytest_vastgpu.cli.run_list import NoSuchRun
 from pytest_vastgpu.cli.run_list import chosen
 from pytest_vastgpu.cli.run_records import all_runs
 from pytest_vastgpu.core import ledger_record
+from pytest_vastgpu.core.events import EVENTS
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import tests_file
-from pytest_vastgpu.reporting.run_reader import EVENTS
 from pytest_vastgpu.reporting.run_reader import read_run
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_text import told

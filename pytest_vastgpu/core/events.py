@@ -15,6 +15,8 @@ from pathlib import Path
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.model import State
 
+EVENTS = "events.jsonl"
+"""The file, in the run's directory."""
 VERSION = 1
 """Of the lines of the file; see ``reporting/schemas/events.json``. Keys may be added without another version."""
 _log = logging.getLogger("pytest_vastgpu")
@@ -52,7 +54,7 @@ class EventLog:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / "events.jsonl"
+        self.path = directory / EVENTS
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
 

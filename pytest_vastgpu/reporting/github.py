@@ -13,7 +13,6 @@ from enum import StrEnum
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.text.layout import cut_middle
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.markdown import code
@@ -21,7 +20,6 @@ from pytest_vastgpu.reporting.markdown import table
 from pytest_vastgpu.reporting.run_report import InstanceReport
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.sentences import BLAME
 from pytest_vastgpu.reporting.sentences import count
 
 SUMMARY_BYTES = 1 << 20
@@ -84,27 +82,14 @@ def troubled(run: RunReport) -> list[TestReport]:
     return sorted(found, key=lambda test: (_level(test) is not Level.ERROR, test.outcome == "skipped"))
 
 
-def _class(test: TestReport) -> FailureClass | None:
-    if test.verdict is None:
-        return None
-    try:
-        return FailureClass(test.verdict.failure_class)
-    except ValueError:  # another version's
-        return FailureClass.UNKNOWN
-
-
 def _level(test: TestReport) -> Level:
-    failure_class = _class(test)
-    if failure_class is not None and failure_class.blames_machine:
+    if test.verdict is not None and test.verdict.known_class.blames_machine:
         return Level.NOTICE if test.outcome == "skipped" else Level.WARNING
     return Level.ERROR
 
 
 def _blame(test: TestReport) -> str:
-    failure_class = _class(test)
-    if failure_class is None:
-        return "the test's own: its instance lived"
-    return BLAME.get(failure_class, "unknown; nobody is blamed").partition(";")[0]
+    return test.blame.partition(";")[0]
 
 
 def _evidence(test: TestReport) -> str:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_vastgpu.core import ledger_record
+from pytest_vastgpu.core.events import EVENTS
 from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import LedgerEntry
 from pytest_vastgpu.core.ownership import LOCK
@@ -48,7 +49,6 @@ from pytest_vastgpu.reporting.run_report import Note
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
 
-EVENTS = "events.jsonl"
 _MOST_NOTES = 500
 """Of what is told of one instance, or of the run."""
 

@@ -11,7 +11,9 @@ from dataclasses import field
 from typing import ClassVar
 from typing import NamedTuple
 
+from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.measurements import Kept
+from pytest_vastgpu.reporting.sentences import blame
 
 
 class Phase(NamedTuple):
@@ -67,6 +69,14 @@ class VerdictReport:
     reason: str = ""
     evidence: str = ""
     remedy: str = ""
+
+    @property
+    def known_class(self) -> FailureClass:
+        """The class; one that only another version knows is an unknown one."""
+        try:
+            return FailureClass(self.failure_class)
+        except ValueError:
+            return FailureClass.UNKNOWN
 
     def __str__(self) -> str:
         """``infra_fatal: ssh_never_up``."""
@@ -153,6 +163,14 @@ class InstanceReport:
         return self.verdict is not None and any(phase.name == "ready" for phase in self.phases)
 
     @property
+    def seconds(self) -> Mapping[str, float]:
+        """How long it was in each state, in the order in which they began; one that came again is there once."""
+        found: dict[str, float] = {}
+        for phase in self.phases:
+            found[phase.name] = found.get(phase.name, 0.0) + phase.end - phase.start
+        return found
+
+    @property
     def idle(self) -> tuple[Phase, ...]:
         """The periods in which it was ready, and no test used it."""
         found: list[Phase] = []
@@ -201,6 +219,11 @@ class TestReport:
     def bad(self) -> bool:
         """Whether the run fails for it."""
         return self.outcome in {"failed", "error"}
+
+    @property
+    def blame(self) -> str:
+        """Whose fault it is that it has not passed."""
+        return blame(self.verdict.failure_class if self.verdict is not None else "")
 
 
 @dataclass(frozen=True)

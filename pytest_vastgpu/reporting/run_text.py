@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.text.layout import cut_end
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.run_report import InstanceReport
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.run_report import VerdictReport
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.summary import Line
 from pytest_vastgpu.reporting.summary import Row
@@ -87,9 +85,7 @@ def _tests(tests: Sequence[TestReport], width: int, verbosity: int) -> Iterator[
 
 
 def _row(instance: InstanceReport) -> Row:
-    seconds: dict[str, float] = {}
-    for phase in instance.phases:
-        seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.end - phase.start
+    found = instance.verdict
     return Row(
         instance.workload or "an unknown workload",
         instance.attempt or 1,
@@ -99,16 +95,7 @@ def _row(instance: InstanceReport) -> Row:
         instance.usd_h,
         instance.cost_usd,
         instance.outcome or "unknown",
-        seconds,
-        _verdict(instance.verdict) if instance.verdict else None,
+        instance.seconds,
+        Verdict(found.known_class, found.reason, found.evidence, found.remedy) if found else None,
         instance.artifacts,
     )
-
-
-def _verdict(found: VerdictReport) -> Verdict:
-    """The verdict; one of a class that only a later version knows has an unknown one."""
-    try:
-        failure_class = FailureClass(found.failure_class)
-    except ValueError:
-        failure_class = FailureClass.UNKNOWN
-    return Verdict(failure_class, found.reason, found.evidence, found.remedy)

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -19,15 +20,23 @@ from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.words import Words
 
-BLAME = {
+_TEST = "the test's own: nothing was found wrong with host or server"
+_BLAME: Mapping[str, str] = {
     FailureClass.INFRA_FATAL: "the machine's; it is remembered and not rented again for a while",
     FailureClass.INCOMPATIBLE: "nobody's: this kind of machine cannot run this workload",
     FailureClass.WORKLOAD_FATAL: "the workload's: the next host would fail the same, so no other was tried",
     FailureClass.RUNTIME_LOST: "the machine's: it went away while it was in use",
     FailureClass.OWN_FAULT: "our own side's; nothing is recorded against any machine",
     FailureClass.WARMUP: "nobody's: it was still starting when its time ran out",
-    FailureClass.UNKNOWN: "unknown; nobody is blamed",
 }
+
+
+def blame(failure_class: str) -> str:
+    """Whose fault a failure of a class is; of one that only another version knows, nobody can say.
+
+    :param failure_class: Empty: nothing became of the test's instance.
+    """
+    return _BLAME.get(failure_class, "unknown; nobody is blamed") if failure_class else _TEST
 
 
 def gpus(count: int, name: str) -> str:
@@ -208,7 +217,7 @@ def failure(workload: str, attempts: Sequence[Attempt], ended: str = "", said: W
         if len(attempts) > 1:
             lines.append(f"  together: {together(attempts)}")
         verdict = decisive(attempts)
-        lines.append(f"  whose fault: {BLAME.get(verdict.failure_class, 'unknown')}")
+        lines.append(f"  whose fault: {blame(verdict.failure_class)}")
         if verdict.remedy:
             lines.append(f"  what to do: {verdict.remedy}")
     if ended:

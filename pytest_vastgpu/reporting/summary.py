@@ -28,7 +28,7 @@ from pytest_vastgpu.core.text.layout import cut_middle
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.reporting.sentences import BLAME
+from pytest_vastgpu.reporting.sentences import blame
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.sentences import decisive
 from pytest_vastgpu.reporting.sentences import gpus
@@ -152,7 +152,7 @@ class _Story:
         if self.colour == "red":
             verdict = self._decisive
             yield from _text("why", verdict_line(verdict), width, most)
-            yield from _text("whose fault", BLAME.get(verdict.failure_class, "unknown"), width, most)
+            yield from _text("whose fault", blame(verdict.failure_class), width, most)
             yield from _text("evidence", verdict.evidence, width, most)
             yield from _text("what to do", verdict.remedy, width, most)
         if self.colour != "red" or len({row.verdict for row in self.failed}) > 1:

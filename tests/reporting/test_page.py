@@ -13,7 +13,6 @@ import pytest
 from pytest_vastgpu.reporting.measurements import Kept
 from pytest_vastgpu.reporting.page.timeline import LANES
 from pytest_vastgpu.reporting.page.timeline import timeline
-from pytest_vastgpu.reporting.page.words import NOBODY
 from pytest_vastgpu.reporting.page.words import Page
 from pytest_vastgpu.reporting.run_reader import read_run
 from pytest_vastgpu.reporting.run_report import InstanceReport
@@ -22,6 +21,7 @@ from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
 from pytest_vastgpu.reporting.run_report import Used
 from pytest_vastgpu.reporting.run_report import VerdictReport
+from pytest_vastgpu.reporting.sentences import blame
 from tests.support.measured import kept
 from tests.support.measured import measured
 from tests.support.reports import FOREIGN
@@ -135,8 +135,8 @@ def test_the_first_screen(report: RunReport, state: str, heading: str, remedy: s
 
 def test_whose_fault_it_was() -> None:
     page = Page(RunReport("r", tests=(HOST, OWN, OWN)))
-    assert page.blame == [f"2 {NOBODY}", "1 the machine's; it is remembered and not rented again for a while"]
-    assert Page.whose(replace(HOST, verdict=VerdictReport("of_tomorrow"))) == "unknown (of_tomorrow)"
+    assert page.blame == [f"2 {blame('')}", "1 the machine's; it is remembered and not rented again for a while"]
+    assert replace(HOST, verdict=VerdictReport("of_tomorrow")).blame == "unknown; nobody is blamed"
 
 
 def test_the_timeline_has_a_lane_for_each_test_at_the_same_time() -> None:

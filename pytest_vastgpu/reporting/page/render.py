@@ -12,6 +12,7 @@ from pytest_vastgpu.reporting.page.measured import measured
 from pytest_vastgpu.reporting.page.timeline import span
 from pytest_vastgpu.reporting.page.timeline import timeline
 from pytest_vastgpu.reporting.page.words import Page
+from pytest_vastgpu.reporting.sentences import blame
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +53,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (words.instance_name, words.outcome, words.steps, words.offer_cells, words.blamed, words.short, span)
+    functions = (words.instance_name, words.outcome, words.steps, words.offer_cells, blame, words.short, span)
     environment.globals.update({each.__name__: each for each in functions})
     return environment
 

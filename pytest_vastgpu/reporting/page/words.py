@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.alive import of_run
 from pytest_vastgpu.reporting.page.timeline import STEPS
@@ -18,10 +18,8 @@ from pytest_vastgpu.reporting.run_report import InstanceReport
 from pytest_vastgpu.reporting.run_report import OfferReport
 from pytest_vastgpu.reporting.run_report import RunReport
 from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.sentences import BLAME
 from pytest_vastgpu.reporting.sentences import count
 
-NOBODY = "the test's own: nothing was found wrong with host or server"
 _REMEDIES = 3
 _NAMED = 4
 _DEAREST = 20
@@ -87,14 +85,8 @@ class Page:
     def blame(self) -> list[str]:
         """Whose fault it was: a sentence for each kind of failure, the most frequent first."""
         bad = self.report.failed_tests
-        classes: dict[str, int] = {}
-        for test in bad:
-            name = test.verdict.failure_class if test.verdict else ""
-            classes[name] = classes.get(name, 0) + 1
-        ordered = sorted(classes.items(), key=lambda item: -item[1])
-        return [
-            (f"{each} " if len(ordered) > 1 else "") + (blamed(name) if name else NOBODY) for name, each in ordered
-        ] or ["Nobody's."]
+        ordered = Counter(test.blame for test in bad).most_common()
+        return [f"{each} {whose}" if len(ordered) > 1 else whose for whose, each in ordered] or ["Nobody's."]
 
     @cached_property
     def remedies(self) -> list[str]:
@@ -151,11 +143,6 @@ class Page:
         """The tests that did not fail."""
         return [test for test in self.report.tests if not test.bad]
 
-    @staticmethod
-    def whose(test: TestReport) -> str:
-        """Whose fault the failure of a test is."""
-        return blamed(test.verdict.failure_class) if test.verdict else NOBODY
-
     def number(self, label: str) -> int:
         """The place of an instance on the page, from 1 on; 0: it has none."""
         return self._numbers.get(label, 0)
@@ -179,14 +166,6 @@ def short(nodeid: str) -> str:
     return f"{path.rpartition('/')[2]}{found}{name}"
 
 
-def blamed(failure_class: str) -> str:
-    """Whose fault a failure of that class is."""
-    try:
-        return BLAME[FailureClass(failure_class)]
-    except (ValueError, KeyError):
-        return f"unknown ({failure_class})"
-
-
 def moment(at: float) -> str:
     """``2026-11-29 14:03:22 UTC``."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
@@ -206,12 +185,9 @@ def outcome(instance: InstanceReport) -> str:
 
 
 def steps(instance: InstanceReport) -> list[tuple[str, str]]:
-    """How long each step took, in the order in which they began; a step that came again is there once."""
-    seconds: dict[str, float] = {}
-    for phase in instance.phases:
-        seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.end - phase.start
+    """How long each step took."""
     idle = sum(phase.end - phase.start for phase in instance.idle)
-    found = [(STEPS.get(name, name), span(took)) for name, took in seconds.items()]
+    found = [(STEPS.get(name, name), span(took)) for name, took in instance.seconds.items()]
     return [*found, *([("of which no test used it", span(idle))] if idle else [])]
 
 
