@@ -12,7 +12,7 @@ from tests.plugin.test_reports import CONFTEST
 SHOWS = """
 import os
 from pathlib import Path
-from pytest_vastgpu.plugin import controller
+from pytest_vastgpu.plugin import github
 from pytest_vastgpu.plugin.test_records import TestRecords
 from pytest_vastgpu.reporting.alive import kept
 
@@ -27,7 +27,7 @@ class Shows:
         self.directory.mkdir(exist_ok=True)
         self.records = TestRecords(config, self.directory)
         config.pluginmanager.register(self.records)
-        self.github = controller._github(config)
+        self.github = github.show(config)
 
     def pytest_sessionfinish(self, exitstatus):
         self.records.end(int(exitstatus))
