@@ -198,7 +198,7 @@ class Controller:
                 self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
 
     def _finish(self, session: pytest.Session) -> None:
-        """Give everything back, and write what the run has come to. pytest-html's report is written earlier than ours."""
+        """Give everything back, write what the run has come to. pytest-html's report is written earlier than ours."""
         self._give_back()
         if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
