@@ -18,16 +18,15 @@ SIZES = ((400, 850), (1600, 900))
 SCHEMES = ("light", "dark")
 NAMES = ("chromium", "chromium-browser")
 """Debian's and Ubuntu's name of the program."""
+LINK = "a[href^='#i']"
+"""To what is known of an instance, which it opens."""
 MEASURE = """() => {
   const seen = selector => [...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
-  const [time] = performance.getEntriesByType("navigation");
   return {
     title: document.title,
     wider: document.documentElement.scrollWidth - window.innerWidth,
     bars: seen("svg rect.step").filter(each => each.width > 0 && each.height > 0).length,
     first: seen("h1, .answers div").every(each => each.bottom <= window.innerHeight),
-    focused: document.activeElement.className,
-    shown_ms: time.loadEventEnd - time.startTime,
   };
 }"""
 
@@ -52,6 +51,10 @@ def look(
     found["focused"] = tab.evaluate("document.activeElement.className")
     tab.keyboard.press("Enter")
     found["skipped_to"] = tab.evaluate("document.activeElement.id")
+    if tab.query_selector(LINK) is not None:
+        tab.focus(LINK)
+        tab.keyboard.press("Enter")
+        tab.wait_for_function("document.querySelector(location.hash || 'none')?.closest('details').open")
     found["violations"] = judged(tab, shots / f"{name}.png") if closely else []
     context.close()
     return {"width": width, "scheme": scheme, "said": said, **found}
