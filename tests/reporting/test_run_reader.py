@@ -116,6 +116,14 @@ def test_only_a_ledger(directory: Path) -> None:
     assert (left.id, left.outcome, left.cost_usd, report.total_usd) == (42, "created", 0.2, 0.2)
 
 
+def test_costs_that_were_written_before_a_run_was_killed(directory: Path) -> None:
+    later = LABEL.replace("-1-", "-2-")
+    row = {"time": 3.0, "label": later, "step": "created", "instance_id": 43, "cost_usd": 0.2}
+    (directory / "ledger.jsonl").write_text(json.dumps(row) + "\n")
+    report = read_run(write(directory, LOST, COST, TESTS))
+    assert report.total_usd == pytest.approx(sum(each.cost_usd for each in report.instances)) == pytest.approx(0.5)
+
+
 def test_measurements_of_another_version(directory: Path) -> None:
     (directory / "measurements.json").write_text('{"measurements": [{"test": "a"}, 3], "comparisons": "none"}')
     assert str(read_run(directory).measured) == ""
