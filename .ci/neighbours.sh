@@ -10,9 +10,9 @@ if [ ! -x "$place/bin/pytest" ]; then
     # pytest-forked 1.7 cannot hand over the reports of pytest 9.2.
     "$place/bin/pip" install -q -e '.[local]' 'pytest<9.2' \
         allure-pytest anyio coverage flaky freezegun pyfakefs pytest-asyncio pytest-bdd pytest-benchmark pytest-cov \
-        pytest-env pytest-flakefinder pytest-forked pytest-html pytest-httpx pytest-instafail pytest-metadata pytest-mock \
-        pytest-order pytest-randomly pytest-repeat pytest-rerunfailures pytest-retry pytest-socket pytest-split pytest-subtests \
-        pytest-sugar pytest-timeout pytest-xdist respx time-machine websockets
+        pytest-env pytest-flakefinder pytest-forked pytest-github-actions-annotate-failures pytest-html pytest-httpx \
+        pytest-instafail pytest-metadata pytest-mock pytest-order pytest-randomly pytest-repeat pytest-rerunfailures \
+        pytest-retry pytest-socket pytest-split pytest-subtests pytest-sugar pytest-timeout pytest-xdist respx time-machine websockets
 fi
 VASTGPU_NEIGHBOURS=$(realpath "$place") exec "${PYTHON:-python3}" -m pytest \
     -m "slow or not slow" tests/behaviour/neighbours "$@"

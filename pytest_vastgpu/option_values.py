@@ -80,6 +80,11 @@ def whole_or_none(text: str) -> int | None:
     return None if text.lower() == "none" else whole(text)
 
 
+def path_or_none(text: str) -> str:
+    """Parse a path, or the word none: an empty text."""
+    return "" if text.lower() == "none" else text
+
+
 def several(text: str) -> tuple[str, ...]:
     """Parse texts with commas or line ends between them."""
     return tuple(part.strip() for line in text.splitlines() for part in line.split(",") if part.strip())

@@ -227,7 +227,10 @@ class Settings:
         "Fail a test whose comparison does not say whether there is a regression, instead of warning",
     )
     report: str = _option(
-        str, "", "FILE", "Write a page on the run into this file, HTML: what failed, whose fault, what it cost"
+        option_values.path_or_none,
+        "",
+        "FILE",
+        "Write a page on the run into this file, HTML: what failed, whose fault, what it cost",
     )
 
     backend_reason: str

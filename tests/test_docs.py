@@ -66,7 +66,9 @@ def test_ci_runs_on_the_oldest_and_the_newest_python_of_the_project() -> None:
     said = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if "Python :: 3." in name]
     job = workflow["jobs"]["run"]
     assert job["strategy"]["matrix"]["python"] == [PROJECT["requires-python"].removeprefix(">="), said[-1]]
-    assert job["steps"][-1] == {"run": ".ci/run"}
+    *_, last = [step for step in job["steps"] if "run" in step]
+    assert last["run"] == ".ci/run"
+    assert last.keys() <= {"run", "env"}, "it runs in any case, and a failure of it is one of the job"
     assert workflow["permissions"] == {"contents": "read"}
 
 

@@ -156,6 +156,11 @@ def test_it_is_short_and_leads_to_every_guide_and_example() -> None:
     assert set(re.findall(r"\]\(conftest_examples/(\w+)\)", section("Guides"))) == examples
 
 
+def test_every_extra_for_users_is_told() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {*first_column(section("Install"))} == extras.keys() - {"dev", "docs"}  # for contributors
+
+
 def test_the_page_on_pypi_has_no_link_to_a_file_that_is_not_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     shown = README

@@ -129,7 +129,9 @@ def _connected(ours: Ours, timeouts: Timeouts) -> tuple[SshConnection | None, st
 def _learn_secrets(connection: SshConnection) -> None:
     """Hide the secrets of the server's environment in what is printed from now on, if it repeats them."""
     told = connection.run(f"cat {job.HOME}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout
-    for name, value in secret_variables(exported(told).items()):
+    variables = exported(told)
+    variables.pop(job.HOST, None)  # an address, by which a log is understood
+    for name, value in secret_variables(variables.items()):
         KNOWN.add(name, value)
 
 

@@ -125,7 +125,7 @@ class Controller:
         except VastGpuError as error:
             raise pytest.UsageError(f"vastgpu: {error}") from None
         self.calls = self.process.calls
-        add_panel(config, self.directory, self._give_back)
+        add_panel(config, self.directory, self._finish)
         if not settings.reuse:
             _told_of_warm(config, settings, lambda text: self._progress.tell(Event("", None, text)))
         config.add_cleanup(self._last_words)
@@ -184,15 +184,19 @@ class Controller:
         try:
             return (yield)
         finally:
-            self._give_back()
+            self._finish(session)
             self._progress.close()
             if self._summary is not None and self._summary.cost_file:
                 self._measured.write_files(Path(self._summary.cost_file).parent)
-            if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            self._records.end(int(session.exitstatus))
             if self._github is not None:
                 self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
+
+    def _finish(self, session: pytest.Session) -> None:
+        """Give everything back, write what the run has come to. pytest-html's report is written earlier than ours."""
+        self._give_back()
+        if self._bad_news() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._records.end(int(session.exitstatus))
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""

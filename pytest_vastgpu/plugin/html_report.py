@@ -67,19 +67,19 @@ class PytestHtmlPanel:
     """Plugin object of a run that rents, where pytest-html writes a report: adds a panel to it.
 
     :param directory: The run's own.
-    :param give_back: Gives everything back: pytest-html writes before that is done by itself.
+    :param finish: Gives everything back, and writes the run's files: pytest-html writes before that is done by itself.
     """
 
-    def __init__(self, config: pytest.Config, directory: Path, give_back: Callable[[], None]) -> None:
+    def __init__(self, config: pytest.Config, directory: Path, finish: Callable[[pytest.Session], None]) -> None:
         self._config = config
         self._directory = directory
-        self._give_back = give_back
+        self._finish = finish
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+    def pytest_html_results_summary(self, prefix: list[str], session: pytest.Session) -> None:
         """Add the panel above the tests."""
         with guarded(self._config, "the panel in pytest-html's report"):
-            self._give_back()
+            self._finish(session)
             from pytest_vastgpu.reporting.page.render import panel
             from pytest_vastgpu.reporting.run_reader import read_run
 
@@ -94,10 +94,10 @@ class PytestHtmlPanel:
         return Path(os.path.relpath(report.path, (self._config.invocation_params.dir / theirs).parent)).as_posix()
 
 
-def add_panel(config: pytest.Config, directory: Path, give_back: Callable[[], None]) -> None:
+def add_panel(config: pytest.Config, directory: Path, finish: Callable[[pytest.Session], None]) -> None:
     """Have the panel in the report of pytest-html, where that writes one."""
     if config.getoption("htmlpath", None) and find_spec("jinja2"):
-        config.pluginmanager.register(PytestHtmlPanel(config, directory, give_back), "vastgpu-html-panel")
+        config.pluginmanager.register(PytestHtmlPanel(config, directory, finish), "vastgpu-html-panel")
 
 
 def _problem(path: Path) -> str:

@@ -66,8 +66,11 @@ class _Record:
         self.duration_s += report.duration
         self._take_place(report, now)
         found = _outcome(report)
-        worse = _OUTCOMES.index(found) >= _OUTCOMES.index(self.outcome or "passed")
-        if worse and (report.when != "teardown" or found != "passed"):
+        rank, before = _OUTCOMES.index(found), _OUTCOMES.index(self.outcome or "passed")
+        # Of failures alike the first one is told: pytest's last one of a test says only how many subtests have failed.
+        if (rank > before or (rank == before and not self.message)) and (
+            report.when != "teardown" or found != "passed"
+        ):
             self.outcome, self.when = found, report.when if report.when in _PHASES else ""
             self.message = "" if found == "passed" else _message(report)
         ids = [value for name, value in report.user_properties if name == "vast_instance" and isinstance(value, int)]
@@ -88,6 +91,8 @@ class _Record:
     def row(self, test: str) -> dict[str, object]:
         """Its object in the file."""
         values = {name: value for name, value in vars(self).items() if name not in ("counts", "_over")}
+        if self.outcome == "passed" and not self._over:  # so far only: it is being used, or the run was interrupted
+            values |= {"outcome": "", "when": ""}
         return {"test": test, **values, "started": round(self.started, 3), "duration_s": round(self.duration_s, 3)}
 
 

@@ -196,7 +196,18 @@ def _headline(run: RunReport, bad: Sequence[TestReport]) -> str:
         *([f"{count(own, 'test')} failed"] if own else []),
         *([f"{count(hosts, 'test')} without a result by a host's fault"] if hosts else []),
     ]
-    return ", ".join(parts) or (f"{count(len(run.tests), 'test')} passed" if run.tests else "no test got an instance")
+    if not parts:
+        passed = sum(test.outcome in ("passed", "xfailed", "xpassed") for test in run.tests)
+        other = len(run.tests) - passed
+        parts += [f"{count(passed, 'test')} passed"] if passed or not other else []
+        parts += [f"{count(other, 'test')} without a result"] if other else []
+    if not run.tests:
+        parts = ["no test got an instance"]
+    if not run.over and not run.running:
+        parts.append("the run was broken off")
+    elif run.exit_status == 2:
+        parts.append("the run was interrupted")
+    return ", ".join(parts)
 
 
 def _alive(alive: Sequence[Alive], rows: int) -> list[str]:

@@ -86,7 +86,9 @@ def read_run(directory: Path) -> RunReport:
         tests=tuple(_tests(tests, instances)),
         notes=tuple(events.notes[:_MOST_NOTES]),
         pauses=tuple(events.pauses),
-        total_usd=amount(costs.get("total_usd")) if paid else sum(each.cost_usd for each in instances),
+        # Costs are written when an instance is gone: those of a killed run lack what the ledger knows.
+        total_usd=(amount(costs.get("total_usd")) if paid else 0.0)
+        + sum(each.cost_usd for each in instances if each.label not in paid),
         budget_usd=amount(costs.get("budget_usd")),
         measured=_measured(json_object(content(directory / measurements.NAME))),
         missing=tuple(
@@ -139,7 +141,7 @@ def _instance(
     parsed = Label.parse(label)
     found = events.report(label, ended) if events is not None else InstanceReport(label)
     gone = found.gone or paid.get("gone") is True or (entry is not None and entry.gone)
-    spent = max(amount(paid.get("cost_usd")), amount(entry.cost_usd) if entry is not None and not paid else 0.0)
+    spent = amount(paid.get("cost_usd")) if paid else amount(entry.cost_usd) if entry is not None else 0.0
     tests = {line(row.get("test")): amount(row.get("cost_usd")) for row in objects(paid.get("tests"))}
     return replace(
         found,

@@ -16,8 +16,8 @@ file. Times are epoch seconds. ::
       "tests": [
         {
           "test": "test_it.py::test_it",
-          "outcome": "error",                         passed, failed, error, skipped, xfailed, xpassed
-          "when": "setup",                            the phase that decided; empty: its worker crashed
+          "outcome": "error",                         passed, failed, error, skipped, xfailed, xpassed; empty: not over
+          "when": "setup",                            the phase that decided; empty: none has, or its worker crashed
           "started": 1790000001.0,
           "duration_s": 50.2,                         of all phases
           "tries": 1,                                 more where a plugin has tried it again

@@ -1,8 +1,9 @@
 """Looks at a page in Chromium, for tests: run by the Python that ``.ci/browser.sh`` has made.
 
-    python look.py PAGE SCREENSHOTS closely|quickly
+    python look.py SCREENSHOTS CLOSELY PAGE...
 
-Prints what it has found as JSON, one object for each width and colour scheme.
+CLOSELY is the name of the page that axe-core judges. Prints what it has found as JSON: for each page, by its name, one
+object for each width, or each width and colour scheme of the page that is judged.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from typing import Any
 
 SIZES = ((400, 850), (1600, 900))
 SCHEMES = ("light", "dark")
+JUDGED = ((400, "dark"), (1600, "light"))
+"""Widths and colour schemes in which axe-core judges: that takes long, and colours do not depend on the width."""
 NAMES = ("chromium", "chromium-browser")
 """Debian's and Ubuntu's name of the program."""
+LINK = "a[href^='#i']"
+"""To what is known of an instance, which it opens."""
 MEASURE = """() => {
   const seen = selector => [...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
-  const [time] = performance.getEntriesByType("navigation");
   return {
     title: document.title,
     wider: document.documentElement.scrollWidth - window.innerWidth,
     bars: seen("svg rect.step").filter(each => each.width > 0 && each.height > 0).length,
     first: seen("h1, .answers div").every(each => each.bottom <= window.innerHeight),
-    focused: document.activeElement.className,
-    shown_ms: time.loadEventEnd - time.startTime,
   };
 }"""
 
@@ -52,6 +54,10 @@ def look(
     found["focused"] = tab.evaluate("document.activeElement.className")
     tab.keyboard.press("Enter")
     found["skipped_to"] = tab.evaluate("document.activeElement.id")
+    if tab.query_selector(LINK) is not None:
+        tab.focus(LINK)
+        tab.keyboard.press("Enter")
+        tab.wait_for_function("document.querySelector(location.hash || 'none')?.closest('details').open")
     found["violations"] = judged(tab, shots / f"{name}.png") if closely else []
     context.close()
     return {"width": width, "scheme": scheme, "said": said, **found}
@@ -68,21 +74,30 @@ def judged(tab: Any, shot: Path) -> list[str]:
 
 
 def main() -> None:
-    """Look at a page."""
+    """Look at pages, all of them in one browser: to start it takes seconds."""
     from playwright.sync_api import sync_playwright  # type: ignore[import-not-found] # in the other environment
 
-    page, shots = map(Path, sys.argv[1:3])
-    closely = sys.argv[3] == "closely"
+    shots, closely, *pages = map(Path, sys.argv[1:])
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=next(filter(None, map(which, NAMES))), args=["--no-sandbox"]
         )
-        found = [
-            look(browser, page, shots, size, scheme, closely=closely)
-            for size in SIZES
-            for scheme in SCHEMES
-            if closely or scheme == "light"
-        ]
+        found = {
+            page.stem: [
+                look(
+                    browser,
+                    page,
+                    shots,
+                    size,
+                    scheme,
+                    closely=page.stem == closely.name and (size[0], scheme) in JUDGED,
+                )
+                for size in SIZES
+                for scheme in SCHEMES
+                if page.stem == closely.name or scheme == "light"
+            ]
+            for page in pages
+        }
         browser.close()
     print(json.dumps(found))  # noqa: T201 - for the test
 

@@ -43,26 +43,30 @@ CLOSELY = "measured"
 """The page that is judged by axe-core, with all of its details open: it has all that a page may have."""
 
 
-@pytest.fixture
-def shots(tmp_path: Path) -> Path:
-    found = Path(os.environ.get("VASTGPU_SCREENSHOTS", tmp_path)).resolve()
-    found.mkdir(parents=True, exist_ok=True)
+@pytest.fixture(scope="module")
+def looks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What is seen of each page."""
+    pytest.importorskip("jinja2")
+    from pytest_vastgpu.reporting.page.render import render
+
+    directory = tmp_path_factory.mktemp("pages")
+    shots = Path(os.environ.get("VASTGPU_SCREENSHOTS", directory)).resolve()
+    shots.mkdir(parents=True, exist_ok=True)
+    pages = {name: directory / f"{name}.html" for name in PAGES}
+    for name, page in pages.items():
+        page.write_text(render(PAGES[name]), encoding="utf-8")
+        assert page.stat().st_size < LARGEST_BYTES
+    command = [PYTHON, look.__file__, shots, CLOSELY, *pages.values()]
+    found: dict[str, list[dict[str, Any]]] = json.loads(subprocess.check_output(command, text=True))
+    for name, seen in found.items():
+        assert all((shots / f"{name}-{each['width']}-{each['scheme']}-first.png").stat().st_size for each in seen)
     return found
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_in_the_browser(name: str, tmp_path: Path, shots: Path) -> None:
-    pytest.importorskip("jinja2")
-    from pytest_vastgpu.reporting.page.render import render
-
-    page = tmp_path / f"{name}.html"
-    page.write_text(render(PAGES[name]), encoding="utf-8")
-    assert page.stat().st_size < LARGEST_BYTES
-    how = "closely" if name == CLOSELY else "quickly"
-    ran = subprocess.run([PYTHON, look.__file__, page, shots, how], stdout=subprocess.PIPE, text=True, check=True)
-    looks: list[dict[str, Any]] = json.loads(ran.stdout)
-    assert len(looks) == len(look.SIZES) * (len(look.SCHEMES) if name == CLOSELY else 1)
-    for seen in looks:
+def test_a_page_in_the_browser(name: str, looks: dict[str, list[dict[str, Any]]]) -> None:
+    assert len(looks[name]) == len(look.SIZES) * (len(look.SCHEMES) if name == CLOSELY else 1)
+    for seen in looks[name]:
         where = f"{name}, {seen['width']} px, {seen['scheme']}"
         assert seen["said"] == [], where
         assert seen["violations"] == [], where
@@ -71,4 +75,3 @@ def test_a_page_in_the_browser(name: str, tmp_path: Path, shots: Path) -> None:
         assert bool(seen["bars"]) == bool(PAGES[name].instances), where
         assert seen["first"] or name != CLOSELY, where
         assert (seen["focused"], seen["skipped_to"]) == ("skip", "main"), where
-        assert (shots / f"{name}-{seen['width']}-{seen['scheme']}-first.png").stat().st_size

@@ -120,10 +120,13 @@ def test_ssh_without_the_program_is_one_line(
 
 def test_logs_show_no_secret_of_the_servers_environment(reachable: Reachable) -> None:
     env = {"HF_TOKEN": "v3ry 's3cr3t'", "MODEL": "/models/x", "HUGGING_FACE_HUB_TOKEN": "hf_abcdefghij"}
-    reachable.has(server=f"my token is {env['HF_TOKEN']}\nof /models/x, and {env['HUGGING_FACE_HUB_TOKEN']}\n")
+    env["VASTGPU_HOST"] = "127.0.0.1"  # which is long enough for a secret, and none
+    reachable.has(
+        server=f"127.0.0.1: my token is {env['HF_TOKEN']}\nof /models/x, and {env['HUGGING_FACE_HUB_TOKEN']}\n"
+    )
     written = reachable.connection.run("cat > .vastgpu/env.sh", timeout_s=20, stdin=exports(env).encode())
     assert written.ok
-    shown = "my token is <HF_TOKEN>\nof /models/x, and <HUGGING_FACE_HUB_TOKEN>\n"
+    shown = "127.0.0.1: my token is <HF_TOKEN>\nof /models/x, and <HUGGING_FACE_HUB_TOKEN>\n"
     assert vastgpu("logs", reachable.id).stdout == shown
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from functools import lru_cache
+from xml.etree import ElementTree as ET
 
 from pytest_vastgpu.settings import HOST_OPTIONS
 from pytest_vastgpu.settings import OPTIONS
@@ -234,7 +235,13 @@ def messages() -> str:
 
 
 def unknown_properties(text: str) -> Iterator[tuple[int, str]]:
-    """The properties of an excerpt of a JUnit file that this package does not write, each with its line from 0."""
+    """What is wrong with an excerpt of a JUnit file, each with its line from 0: it is no XML (the site's build would
+    warn), or has properties that this package does not write.
+    """
+    try:
+        ET.fromstring(text)  # noqa: S314 -- our own page
+    except ET.ParseError as problem:
+        yield problem.position[0] - 1, f"this is no XML: {problem}"
     written = set(_texts())
     for number, line in enumerate(text.split("\n")):
         for name in re.findall(r"<property name=\"(\w+)\"", line):

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import pytest_vastgpu.plugin.reports  # noqa: F401 - once, since runs in this process drop what they load
+import pytest_vastgpu.plugin.github
+import pytest_vastgpu.plugin.reports
+import pytest_vastgpu.plugin.test_records
+import pytest_vastgpu.reporting.github
+import pytest_vastgpu.reporting.run_reader  # noqa: F401 - all once, since runs in this process drop what they load
 from tests.plugin.test_reports import CONFTEST
 
 SHOWS = """

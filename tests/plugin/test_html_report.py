@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+import pytest_vastgpu.reporting.page.render
+import pytest_vastgpu.reporting.run_reader  # noqa: F401 - once, since runs in this process drop what they load
 from pytest_vastgpu.plugin import html_report
 from pytest_vastgpu.plugin.defects import guarded
+
+if find_spec("jinja2"):
+    import jinja2  # noqa: F401 - once, as above
 
 PASSES = "def test_it(): pass"
 

@@ -60,3 +60,29 @@ def test_a_message_is_cut_where_no_secret_is(rows: Write, monkeypatch: pytest.Mo
     (row,) = rows(report("call", "failed", "x" * (MESSAGE_CHARS - 20) + "0123456789" * 4), report("teardown"))
     assert "0123456789" not in row["message"]
     assert len(row["message"]) <= MESSAGE_CHARS
+
+
+PASSED, BOOM = report("call"), report("call", "failed", "boom")
+SETUP, TEARDOWN, LATE = report("setup"), report("teardown"), report("teardown", "failed", "late")
+SUBTEST, WHOLE = report("call", "failed", "assert 1 == 2"), report("call", "failed", "contains 1 failed subtest")
+
+
+@pytest.mark.parametrize(
+    ("reports", "outcome", "message"),
+    [
+        ([SETUP, PASSED, TEARDOWN], "passed", ""),
+        ([SETUP], "", ""),  # interrupted, or killed, in the middle
+        ([SETUP, PASSED], "", ""),
+        ([SETUP, BOOM], "failed", "boom"),
+        ([SETUP, SUBTEST, WHOLE, TEARDOWN], "failed", "assert 1 == 2"),
+        ([SETUP, PASSED, LATE], "error", "late"),
+        ([SETUP, SUBTEST, LATE], "error", "late"),
+        ([SETUP, SUBTEST, TEARDOWN, SETUP, PASSED, TEARDOWN], "passed", ""),
+        ([SETUP, SUBTEST, TEARDOWN, SETUP], "", ""),
+    ],
+)
+def test_a_test_has_passed_only_when_it_is_over(
+    reports: list[pytest.TestReport], outcome: str, message: str, rows: Write
+) -> None:
+    (row,) = rows(*reports)
+    assert (row["outcome"], row["message"]) == (outcome, message)

@@ -57,7 +57,7 @@ READY = InstanceReport(
 
 
 def run_of(*tests: TestReport, instances: Sequence[InstanceReport] = (READY,), **more: object) -> RunReport:
-    return RunReport("3f9c21ab", tests=tests, instances=tuple(instances), **more)  # type: ignore[arg-type] # of tests
+    return RunReport("3f9c21ab", tests=tests, instances=tuple(instances), **{"over": True, **more})  # type: ignore[arg-type] # of tests
 
 
 # --------------------------------------------------------------- annotations
@@ -161,6 +161,11 @@ def test_the_section_says_whose_fault_it_was_and_what_to_do() -> None:
         (run_of(judged("runtime_lost"), judged("infra_fatal")), "2 tests without a result by a host's fault"),
         (run_of(judged("own_fault"), instances=()), "1 test failed"),
         (run_of(instances=()), "no test got an instance"),
+        (run_of(TestReport("t::a", "passed"), TestReport("t::b")), "1 test passed, 1 test without a result"),
+        (run_of(TestReport("t::a", "skipped")), "1 test without a result"),
+        (run_of(TestReport("t::a"), exit_status=2), "1 test without a result, the run was interrupted"),
+        (run_of(OWN, over=False), "1 test failed, the run was broken off"),
+        (run_of(OWN, over=False, running=True), "1 test failed"),
     ],
 )
 def test_the_headline_is_what_a_reader_wants_to_know_first(run: RunReport, headline: str) -> None:

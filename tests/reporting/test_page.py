@@ -25,6 +25,7 @@ from pytest_vastgpu.reporting.sentences import blame
 from tests.support.measured import kept
 from tests.support.measured import measured
 from tests.support.reports import FOREIGN
+from tests.support.reports import LOST
 from tests.support.reports import run_report
 
 pytest.importorskip("jinja2", exc_type=ImportError)
@@ -149,6 +150,21 @@ def test_the_timeline_has_a_lane_for_each_test_at_the_same_time() -> None:
     assert len({bar.y for bar in row.bars if bar.kind == "use"}) == LANES
 
 
+def test_the_timeline_shows_steps_tests_their_waits_idle_time_losses_and_the_markets_limits() -> None:
+    report = run_report(12, 5)
+    drawn = timeline(report)
+    lost = drawn.rows[4]
+    assert {bar.kind.partition(" ")[0] for bar in lost.bars} == {"step", "use", "wait", "idle", "end"}
+    assert {bar.kind for bar in lost.bars} >= {f"step {phase.name}" for phase in lost.instance.phases}
+    assert [bar.title for bar in lost.bars if bar.kind == "end"] == [f"lost, {LOST}: 0.0 s, from 1 min 10 s on"]
+    assert [bar.title for bar in drawn.pauses] == ["the market's limit for search: 2.0 s, from 1.0 s on"]
+    page = Seen(render(report))
+    labels = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "img"]
+    assert labels[0] == "waits for the market's limits"
+    assert len(labels) == 1 + len(report.instances)
+    assert "GPU memory in use 50.0 s after the run began: 2000 of 24564 MiB" in page.text
+
+
 def test_the_page_of_an_empty_directory(tmp_path: Path) -> None:
     assert "cannot be read" in render(read_run(tmp_path))
 
@@ -157,6 +173,8 @@ def test_measurements_are_on_the_page_or_it_says_that_they_cannot_be() -> None:
     report = replace(run_report(12, 3), measured=kept())
     page = Seen(render(report))
     assert "95 % interval" in page.text
+    assert "GPU utilisation97.0 %" in page.text
+    assert {"polyline", "circle"} & {tag for tag, _ in page.tags}, "it has pictures"
     ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
     assert len(ids) == len(set(ids))
     damaged = Kept([("t", replace(measured(), history=(3,)))])  # type: ignore[arg-type] # as no version writes it

@@ -36,6 +36,7 @@ LOST = [
     event(2.0, "intended", workload="w", attempt=1, offer={"machine": 8, "gpu": "RTX 4090", "usd_h": 0.4}),
     event(3.0, "created", instance_id=42),
     event(5.0, "ready"),
+    event(5.5, "ready", used_mib=[1000.0, 0.0], total_mib=[24564.0, 24564.0]),
     event(6.0, "ready", use="begins", test="t::a", run=RUN, waited_s=4.0),
     event(7.0, "ready", use="begins", test="t::b", run="other"),
     event(8.0, "ready", use="ends", test="t::a", run=RUN, seconds=2.0),
@@ -84,6 +85,7 @@ def test_a_lost_instance(directory: Path) -> None:
     )
     assert lost.tests == (Used("t::a", 6, 8, 4), Used("t::b (run other)", 7, 9.5))
     assert lost.idle == (Phase("idle", 5, 6),)
+    assert lost.gpu_memory == ((5.5, (1000, 0), (24564, 24564)),)
     assert [(offer.machine, offer.taken) for offer in lost.considered.admitted] == [(7, False), (8, True)]
     assert (lost.cost_usd, lost.overhead_usd, lost.test_costs) == (0.3, 0.0, {"t::a": 0.1})
     assert report.left_alive == (lost,)
@@ -112,6 +114,14 @@ def test_only_a_ledger(directory: Path) -> None:
     report = read_run(directory)
     (left,) = report.left_alive
     assert (left.id, left.outcome, left.cost_usd, report.total_usd) == (42, "created", 0.2, 0.2)
+
+
+def test_costs_that_were_written_before_a_run_was_killed(directory: Path) -> None:
+    later = LABEL.replace("-1-", "-2-")
+    row = {"time": 3.0, "label": later, "step": "created", "instance_id": 43, "cost_usd": 0.2}
+    (directory / "ledger.jsonl").write_text(json.dumps(row) + "\n")
+    report = read_run(write(directory, LOST, COST, TESTS))
+    assert report.total_usd == pytest.approx(sum(each.cost_usd for each in report.instances)) == pytest.approx(0.5)
 
 
 def test_measurements_of_another_version(directory: Path) -> None:

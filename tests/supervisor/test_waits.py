@@ -40,8 +40,8 @@ class Watched:
     def __init__(self, life: Life, *, lacks_room: bool = False) -> None:
         self.life = life
         self.reports: list[Sequence[Waiting]] = []
-        self.told: list[str] = []
-        self.market = MarketWaits(lambda text, **_: self.told.append(text), life.clock)
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self.market = MarketWaits(lambda text, **facts: self.told.append((text, facts)), life.clock)
         self.wanted = [Wanted(life.workload, "the workload", 0.0, lacks_room)]
         reports = WaitReports(
             lambda: self.wanted, lambda: life.rentals, self.market, 900.0, self.reports.append, life.clock
@@ -156,4 +156,5 @@ def test_what_comes_before_there_is_an_instance(watch: Watch) -> None:
         "the market allows one search every 2 s: waiting 7 s",
         "waiting for another instance to be given back",
     ]
-    assert watched.told == ["the market allows one search every 2 s: waiting 12 s"]
+    facts = {"wait": "search", "wait_s": 12.4}
+    assert watched.told == [("the market allows one search every 2 s: waiting 12 s", facts)]

@@ -43,6 +43,7 @@ def measured(load: Load = LOAD, throughput: float = 123.4, *, commits: int = 0) 
         "ttft_p99": Figure(0.0456, "s", 0.041, 0.058, -1),
         "e2e_p50": Figure(1.234, "s", 1.2, 1.27, -1),
         "gpu_memory_peak": Figure(8123, "MiB", 8123, 8123, -1),
+        "gpu_utilisation": Figure(97, "%", 95, 99),
     }
     history = tuple(
         Past(f"{at:x}bcdef0123456789", f"2026-11-{at + 1:02}T08:00:00Z", _scaled(figures, 1 - at / 100), 40 + at)

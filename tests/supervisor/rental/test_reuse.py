@@ -154,6 +154,8 @@ def test_memory_is_compared_with_that_when_it_was_ready(tmp_path: Path) -> None:
     assert rental.servers[-1].gpu_memory is None, "no test waits for that"
     life.clock.sleep(60)
     assert rental.servers[-1].gpu_memory == GpuMemory((10000.0,), (24564.0,))
+    (seen,) = [event.facts for event in life.events.events if "used_mib" in event.facts]
+    assert (seen["used_mib"], seen["total_mib"]) == ((10000.0,), (24564.0,))
     assert look_again(context(life)) == Fit()
     assert look_again(context(life)) == Restart("its GPU memory has grown from 9.8 GiB to 14.6 GiB")
 

@@ -30,6 +30,8 @@ WORK = f"{HOME}/work"
 """The server's working directory."""
 API_KEY = "VASTGPU_API_KEY"
 """The variable in which the server and every probe have the instance's random key."""
+HOST = "VASTGPU_HOST"
+"""The variable with the address on which the server should listen."""
 KILLED_EXIT_CODE = 137
 """Exit code reported for a server that ended without leaving one: something killed it and its shell."""
 
@@ -236,7 +238,7 @@ def files_of(
     :param host: Address on which the server should listen.
     :param setup: The workload's setup command.
     """
-    ours = {API_KEY: api_key, "VASTGPU_HOST": host}
+    ours = {API_KEY: api_key, HOST: host}
     return {
         "env.sh": env_script({**launch.env, **workload_env, **ours}),
         "image_env.sh": IMAGE_ENV_SCRIPT,
