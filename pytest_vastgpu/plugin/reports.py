@@ -22,14 +22,14 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.plugin import explained
-from pytest_vastgpu.plugin import junit_log
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
 from pytest_vastgpu.plugin.carried import properties_of
-from pytest_vastgpu.plugin.defects import guarded
 from pytest_vastgpu.plugin.redacted_reports import hide_in
 from pytest_vastgpu.plugin.redacted_reports import hide_secrets
+from pytest_vastgpu.plugin.reporting import explained
+from pytest_vastgpu.plugin.reporting import junit_log
+from pytest_vastgpu.plugin.reporting.defects import guarded
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 

@@ -14,7 +14,7 @@ from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import lasting
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.reporting.run_report import RunReport
+    from pytest_vastgpu.reporting.run.report import RunReport
 
 
 class Why(StrEnum):

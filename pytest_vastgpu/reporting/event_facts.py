@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
-from pytest_vastgpu.reporting.json_values import number
+from pytest_vastgpu.reporting.run.json_values import number
 from pytest_vastgpu.reporting.sentences import gpus
 
 if TYPE_CHECKING:  # a host has no use for them, and has them not

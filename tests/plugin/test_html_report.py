@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import pytest_vastgpu.reporting.page.render
-import pytest_vastgpu.reporting.run_reader  # noqa: F401 - once, since runs in this process drop what they load
-from pytest_vastgpu.plugin import html_report
-from pytest_vastgpu.plugin.defects import guarded
+import pytest_vastgpu.reporting.run.reader  # noqa: F401 - once, since runs in this process drop what they load
+from pytest_vastgpu.plugin.reporting import html_report
+from pytest_vastgpu.plugin.reporting.defects import guarded
 
 if find_spec("jinja2"):
     import jinja2  # noqa: F401 - once, as above
@@ -22,9 +22,7 @@ PASSES = "def test_it(): pass"
 
 @pytest.fixture
 def without_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pytest_vastgpu.plugin.html_report.find_spec", lambda name: None if name == "jinja2" else find_spec(name)
-    )
+    monkeypatch.setattr(html_report, "find_spec", lambda name: None if name == "jinja2" else find_spec(name))
 
 
 @pytest.mark.usefixtures("without_jinja")

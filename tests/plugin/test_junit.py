@@ -119,7 +119,7 @@ def test_whose_fault_it_was_is_a_property_also_of_errors(pytester: pytest.Pytest
 
 
 def test_a_defect_of_ours_changes_no_result(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_vastgpu.plugin.junit_log.show", lambda *_: 1 / 0)
+    monkeypatch.setattr("pytest_vastgpu.plugin.reporting.junit_log.show", lambda *_: 1 / 0)
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile("def test_one(instance): pass\ndef test_two(instance): assert 1 == 2")
     result = pytester.runpytest_inprocess("--junitxml=junit.xml")

@@ -23,7 +23,6 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
-from pytest_vastgpu.plugin.explained import Explained
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
@@ -43,6 +42,7 @@ from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
+from pytest_vastgpu.plugin.reporting.explained import Explained
 from pytest_vastgpu.settings import HostSettings
 
 IDLE_S = 0.5

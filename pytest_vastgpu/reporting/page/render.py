@@ -17,7 +17,7 @@ from pytest_vastgpu.reporting.sentences import blame
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from pytest_vastgpu.reporting.run_report import RunReport
+    from pytest_vastgpu.reporting.run.report import RunReport
 
 
 def render(report: RunReport) -> str:

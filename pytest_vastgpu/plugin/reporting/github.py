@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.plugin.defects import guarded
-from pytest_vastgpu.plugin.defects import tell
 from pytest_vastgpu.plugin.options import NESTED
+from pytest_vastgpu.plugin.reporting.defects import guarded
+from pytest_vastgpu.plugin.reporting.defects import tell
 
 if TYPE_CHECKING:
     from pytest_vastgpu.reporting.alive import Alive
@@ -70,7 +70,7 @@ class GitHub:
             from pytest_vastgpu.reporting.github import chosen
             from pytest_vastgpu.reporting.github import troubled
             from pytest_vastgpu.reporting.github import worth_telling
-            from pytest_vastgpu.reporting.run_reader import read_run
+            from pytest_vastgpu.reporting.run.reader import read_run
 
             run = read_run(directory)
             if not worth_telling(run, alive):
