@@ -75,6 +75,11 @@ class Alive:
         """The fact, and the command that ends it."""
         return f"{self.fact(utc=utc)}: run `{self.command}`"
 
+    @property
+    def problem(self) -> str:
+        """The story, and the command that ends it: the text of an error."""
+        return f"{self.story()}: run `{self.command}`"
+
     def story(self, *, utc: bool = False) -> str:
         """The fact, without the word in front that says of which kind it is."""
         price = f"at {self.usd_h:.3f} USD/h" if self.usd_h else ""

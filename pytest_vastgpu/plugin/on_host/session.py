@@ -64,8 +64,9 @@ class HostSession(HostWorkers):
         self._why = ""
         """Why a host was last lost, or could not be had."""
         self._machines = False
-        self._verdict: Explained | None = None
         """Whether that was a machine's fault."""
+        self._verdict: Explained | None = None
+        """The same for reports; None: nothing is known of it."""
         self._given_up = False
         self._internal = ""
         """The last worker that had an internal error."""
