@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import suppress
 from pathlib import Path
@@ -138,6 +139,11 @@ class Controller:
         # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
 
+    @property
+    def alive(self) -> Sequence[Alive]:
+        """What goes on costing money once everything else is given back."""
+        return self._summary.alive if self._summary is not None else ()
+
     def announce(self, text: str) -> None:
         """Show a line among those of the instances."""
         self._progress.tell(Event("", None, text))
@@ -198,7 +204,7 @@ class Controller:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self._records.end(int(session.exitstatus))
             if self._github is not None:
-                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
+                self._github.finish(self._records.directory, self.alive)
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
         """Call the supervisor, and ignore that it is gone or rents nothing: tests that need it have reported that."""
