@@ -46,6 +46,7 @@ from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
+    from pytest_vastgpu.reporting.alive import Alive
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,10 +86,7 @@ class PytestHtmlPanel:
             from pytest_vastgpu.reporting.run.reader import read_run
 
             controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
-            session: Any = self._config.pluginmanager.get_plugin("session")
-            # The run's files do not say yet that it is over.
-            run = replace(read_run(self._directory), over=True, exit_status=int(session.exitstatus))
-            prefix.append(panel(run, self._link(), controller.alive))
+            prefix.append(panel(read_run(self._directory), self._link(), controller.alive))
 
     def _link(self) -> str:
         """Where the whole page will be, from pytest-html's report."""
