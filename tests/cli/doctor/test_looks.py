@@ -167,7 +167,16 @@ def test_everything_that_this_package_declares_is_understood() -> None:
     import importlib.metadata
 
     declared = packages.requirements(importlib.metadata.requires(packages.PACKAGE) or ())
-    assert {each.extra for each in declared} == {"", "local", "hosts", "quickstart", "completion", "report", "docs", "dev"}
+    assert {each.extra for each in declared} == {
+        "",
+        "local",
+        "hosts",
+        "quickstart",
+        "completion",
+        "report",
+        "docs",
+        "dev",
+    }
     assert "pyyaml" in {each.name.lower() for each in declared if not each.extra}
 
 
