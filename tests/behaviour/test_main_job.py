@@ -267,6 +267,7 @@ def test_it(vast_instance):
     assert pytester.path.joinpath("outcomes").read_text() == "8 None mine\n"
 
 
+@pytest.mark.slow  # a plan says the same: tests/behaviour/test_plan.py
 def test_an_unknown_adapter_is_one_line_and_rents_nothing(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(

@@ -266,9 +266,8 @@ def test_2(vast_instance):
     assert all(instance["cost_usd"] > 0 for instance in costs_of(home)["instances"])
 
 
-@pytest.mark.parametrize(
-    "credit", ["NaN", *(pytest.param(credit, marks=pytest.mark.slow) for credit in ("1e300", "null", '"much"'))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("credit", ["NaN", "1e300", "null", '"much"'])
 def test_a_credit_that_cannot_be_true_ends_the_run_before_it_rents(
     pytester: pytest.Pytester, rent_from: RentFrom, credit: str
 ) -> None:

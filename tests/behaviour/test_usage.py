@@ -80,7 +80,8 @@ def test_a_marker_whose_workload_is_none_is_a_usage_error(pytester: pytest.Pytes
     check(pytester.runpytest_inprocess(), "its first argument is a Workload", "not 'org/model'")
 
 
-@pytest.mark.parametrize("distributed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "xdist"])
+@pytest.mark.slow  # one that is missing stands for it, and tests/ssh/test_keys.py has all kinds of keys
+@pytest.mark.parametrize("distributed", [False, True], ids=["alone", "xdist"])
 def test_an_ssh_key_that_cannot_be_used_is_a_usage_error(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, distributed: bool
 ) -> None:
@@ -122,8 +123,8 @@ FULL = WITHIN.format("-o size=16k", "dd if=/dev/zero of=$0/filler 2> /dev/null;"
 @pytest.mark.parametrize(
     ("what", "variable", "remedy"),
     [
-        ("host cache", "XDG_CACHE_HOME", "--vast-host-cache"),
-        pytest.param("host cache", "VAST_HOST_CACHE", "--vast-host-cache", marks=pytest.mark.slow),
+        slow("host cache", "XDG_CACHE_HOME", "--vast-host-cache"),
+        slow("host cache", "VAST_HOST_CACHE", "--vast-host-cache"),
         ("ledger", "XDG_STATE_HOME", "set XDG_STATE_HOME to a directory"),
     ],
 )

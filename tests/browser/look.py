@@ -23,6 +23,7 @@ NAMES = ("chromium", "chromium-browser")
 """Debian's and Ubuntu's name of the program."""
 LINK = "a[href^='#i']"
 """To what is known of an instance, which it opens."""
+FOLDED = "[...document.querySelectorAll('details > :not(summary)')].filter(each => !each.checkVisibility()).length"
 MEASURE = """() => {
   const seen = selector => [...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
   return {
@@ -58,6 +59,10 @@ def look(
         tab.focus(LINK)
         tab.keyboard.press("Enter")
         tab.wait_for_function("document.querySelector(location.hash || 'none')?.closest('details').open")
+    found["folded"] = tab.evaluate(FOLDED)
+    tab.emulate_media(media="print")
+    found["folded_on_paper"] = tab.evaluate(FOLDED)
+    tab.emulate_media(media="screen")
     found["violations"] = judged(tab, shots / f"{name}.png") if closely else []
     context.close()
     return {"width": width, "scheme": scheme, "said": said, **found}

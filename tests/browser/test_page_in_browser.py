@@ -74,4 +74,6 @@ def test_a_page_in_the_browser(name: str, looks: dict[str, list[dict[str, Any]]]
         assert seen["wider"] <= 0, where
         assert bool(seen["bars"]) == bool(PAGES[name].instances), where
         assert seen["first"] or name != CLOSELY, where
+        assert bool(seen["folded"]) == bool(PAGES[name].instances), where
+        assert seen["folded_on_paper"] == 0, where
         assert (seen["focused"], seen["skipped_to"]) == ("skip", "main"), where

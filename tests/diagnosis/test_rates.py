@@ -43,7 +43,10 @@ def test_any_labelled_outputs_are_scored(
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"channel": "smoke", "text": "", "label": "ready"}', "{}"])
-def test_what_cannot_be_scored_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_scored_is_named(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rates, "own_sets", dict)
     bad = tmp_path / "bad.jsonl"
     bad.write_text(text, encoding="utf-8")
     for path, words in ((bad, "bad.jsonl, line 1: no labelled output"), (tmp_path / "none", "does not exist")):

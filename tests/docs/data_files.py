@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,17 @@ defaults continue-on-error
 STEP = frozenset(_STEP.split())
 JOB = frozenset(_JOB.split())
 """What a job and a step of GitHub Actions may have."""
+_GITLAB = """
+image timeout interruptible resource_group rules variables cache script before_script after_script artifacts stage needs
+tags retry services allow_failure parallel extends environment when
+"""
+_BUILDKITE = """
+label key timeout_in_minutes concurrency concurrency_group env command commands artifact_paths depends_on
+allow_dependency_failure agents if branches plugins retry soft_fail parallelism
+"""
+GITLAB_JOB = frozenset(_GITLAB.split())
+BUILDKITE_STEP = frozenset(_BUILDKITE.split())
+"""What they are called elsewhere."""
 FLEET = frozenset({"market", "machines", "generate", "seed", "images"})
 COMMANDS = frozenset({"script", "before_script", "after_script", "run", "command", "commands"})
 """Keys whose values are command lines, at GitHub, GitLab and Buildkite."""
@@ -56,8 +68,7 @@ def yaml_problems(block: Block, commands: CommandLines) -> Iterator[tuple[int, s
         return
     if not _lines_of_commands(data):
         yield 0, "neither a fleet nor a job: no command is in it; say to tests/docs/data_files.py what it is"
-    if isinstance(data, dict) and "jobs" in data:
-        yield from ((0, problem) for problem in _workflow(data))
+    yield from ((0, problem) for problem in _keys(data))
     for offset, text in _commands_in(node):
         for inner, line in commands_of(_EXPRESSION.sub("EXPRESSION", text)):
             for problem in commands.problems(line):
@@ -71,15 +82,34 @@ def _lines_of_commands(data: Any) -> bool:
     return isinstance(data, list) and any(_lines_of_commands(each) for each in data)
 
 
+def _keys(data: Any) -> Iterator[str]:
+    """What is wrong with the keys of a job, or with those of the steps of one."""
+    if isinstance(data, list):
+        yield from _steps(data)
+    elif "jobs" in data:
+        yield from _workflow(data)
+    elif isinstance(data.get("steps"), list):
+        for step in data["steps"]:
+            yield from (f"{key!r} is no key of a step at Buildkite" for key in step.keys() - BUILDKITE_STEP)
+    else:
+        for name, job in data.items():
+            if isinstance(job, dict) and "script" in job:
+                yield from (f"job {name}: {key!r} is no key of a job at GitLab" for key in job.keys() - GITLAB_JOB)
+
+
+def _steps(steps: Iterable[Mapping[Any, Any]]) -> Iterator[str]:
+    for step in steps:
+        yield from (f"{key!r} is no key of a step" for key in step.keys() - STEP)
+        if len(step.keys() & {"run", "uses"}) != 1:
+            yield f"a step has either run or uses: {step}"
+
+
 def _workflow(data: Mapping[Any, Any]) -> Iterator[str]:
     if True not in data:  # `on` is a boolean in YAML 1.1
         yield "a workflow says when it runs: on"
     for name, job in data["jobs"].items():
         yield from (f"job {name}: {key!r} is no key of a job" for key in job.keys() - JOB)
-        for step in job.get("steps", []):
-            yield from (f"job {name}: {key!r} is no key of a step" for key in step.keys() - STEP)
-            if len(step.keys() & {"run", "uses"}) != 1:
-                yield f"job {name}: a step has either run or uses: {step}"
+        yield from (f"job {name}: {problem}" for problem in _steps(job.get("steps", [])))
 
 
 def _commands_in(node: yaml.Node | None) -> Iterator[tuple[int, str]]:

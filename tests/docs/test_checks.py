@@ -112,6 +112,9 @@ def test_a_wrong_workflow_is_found(commands: CommandLines) -> None:
         ("machines: [{faults: [offer_takn]}]", "offer_takn"),
         ("a: [", "no YAML"),
         ("something: else", "neither a fleet nor a job"),
+        ("- run: pytest\n  wiht: {}", "'wiht' is no key of a step"),
+        ("steps: [{command: pytest, timeout: 60}]", "'timeout' is no key of a step at Buildkite"),
+        ("gpu: {script: [pytest], concurrency: 1}", "job gpu: 'concurrency' is no key of a job at GitLab"),
     ],
 )
 def test_a_wrong_yaml_file_is_found(text: str, problem: str, commands: CommandLines) -> None:

@@ -95,6 +95,7 @@ def test_dots_go_on_with_their_files_name(pytester: pytest.Pytester) -> None:
     assert "" not in between
 
 
+@pytest.mark.slow
 def test_dots_of_workers_stand_on_lines_of_their_own(pytester: pytest.Pytester) -> None:
     lines = run(pytester, "-n2")
     assert told(lines) == WHOLE
