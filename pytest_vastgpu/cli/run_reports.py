@@ -58,7 +58,8 @@ def write_page(word: str, file: Path) -> int:
     try:
         from pytest_vastgpu.reporting.page.render import render
 
-        page = render(_read(word))
+        report = _read(word)
+        page = render(report, alive.of_run(report, time.time()))
     except ImportError as error:
         raise VastGpuError(
             f"the page is made by the package {error.name}: install it with pip install 'pytest-vastgpu[report]'"

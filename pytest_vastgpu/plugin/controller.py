@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import suppress
 from pathlib import Path
@@ -138,6 +139,11 @@ class Controller:
         # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
 
+    @property
+    def alive(self) -> Sequence[Alive]:
+        """What goes on costing money once everything else is given back."""
+        return self._summary.alive if self._summary is not None else ()
+
     def announce(self, text: str) -> None:
         """Show a line among those of the instances."""
         self._progress.tell(Event("", None, text))
@@ -195,7 +201,7 @@ class Controller:
             if self._summary is not None and self._summary.cost_file:
                 self._measured.write_files(Path(self._summary.cost_file).parent)
             if self._github is not None:
-                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
+                self._github.finish(self._records.directory, self.alive)
 
     def _finish(self, session: pytest.Session) -> None:
         """Give everything back, write what the run has come to. pytest-html's report is written earlier than ours."""

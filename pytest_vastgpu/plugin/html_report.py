@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,9 @@ class HtmlReport:
         from pytest_vastgpu.reporting.run_report import RunReport
 
         controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
-        return render(RunReport("", over=True) if controller is None else read_run(controller.directory))
+        if controller is None:
+            return render(RunReport("", over=True))
+        return render(read_run(controller.directory), controller.alive)
 
 
 class PytestHtmlPanel:
@@ -83,7 +86,11 @@ class PytestHtmlPanel:
             from pytest_vastgpu.reporting.page.render import panel
             from pytest_vastgpu.reporting.run_reader import read_run
 
-            prefix.append(panel(read_run(self._directory), self._link()))
+            controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
+            session: Any = self._config.pluginmanager.get_plugin("session")
+            # The run's files do not say yet that it is over.
+            run = replace(read_run(self._directory), over=True, exit_status=int(session.exitstatus))
+            prefix.append(panel(run, self._link(), controller.alive))
 
     def _link(self) -> str:
         """Where the whole page will be, from pytest-html's report."""
