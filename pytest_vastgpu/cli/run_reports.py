@@ -20,8 +20,8 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import tests_file
-from pytest_vastgpu.reporting.run_reader import read_run
-from pytest_vastgpu.reporting.run_report import RunReport
+from pytest_vastgpu.reporting.run.reader import read_run
+from pytest_vastgpu.reporting.run.report import RunReport
 from pytest_vastgpu.reporting.run_text import told
 
 _FILES = (EVENTS, cost_file.NAME, tests_file.NAME, ledger_record.FILE)

@@ -17,9 +17,9 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.markdown import code
 from pytest_vastgpu.reporting.markdown import table
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 from pytest_vastgpu.reporting.sentences import count
 
 SUMMARY_BYTES = 1 << 20

@@ -21,11 +21,11 @@ from pytest_vastgpu.reporting.github import chosen
 from pytest_vastgpu.reporting.github import summary
 from pytest_vastgpu.reporting.github import troubled
 from pytest_vastgpu.reporting.github import worth_telling
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import Phase
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.run_report import VerdictReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import Phase
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
+from pytest_vastgpu.reporting.run.report import VerdictReport
 from pytest_vastgpu.reporting.sentences import blame
 from tests.reporting.test_markdown import FOREIGN
 from tests.reporting.test_markdown import read

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from pytest_vastgpu.reporting.alive import Alive
-    from pytest_vastgpu.reporting.run_report import RunReport
+    from pytest_vastgpu.reporting.run.report import RunReport
 
 
 def render(report: RunReport, alive: Sequence[Alive] = ()) -> str:

@@ -14,10 +14,10 @@ from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.alive import of_run
 from pytest_vastgpu.reporting.page.timeline import STEPS
 from pytest_vastgpu.reporting.page.timeline import span
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import OfferReport
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import OfferReport
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 from pytest_vastgpu.reporting.sentences import count
 
 _REMEDIES = 3

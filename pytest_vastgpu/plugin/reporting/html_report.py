@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.plugin.defects import guarded
+from pytest_vastgpu.plugin.reporting.defects import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +56,8 @@ class HtmlReport:
 
     def _page(self) -> str:
         from pytest_vastgpu.reporting.page.render import render
-        from pytest_vastgpu.reporting.run_reader import read_run
-        from pytest_vastgpu.reporting.run_report import RunReport
+        from pytest_vastgpu.reporting.run.reader import read_run
+        from pytest_vastgpu.reporting.run.report import RunReport
 
         controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
         if controller is None:
@@ -84,13 +83,10 @@ class PytestHtmlPanel:
         with guarded(self._config, "the panel in pytest-html's report"):
             self._finish(session)
             from pytest_vastgpu.reporting.page.render import panel
-            from pytest_vastgpu.reporting.run_reader import read_run
+            from pytest_vastgpu.reporting.run.reader import read_run
 
             controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
-            session: Any = self._config.pluginmanager.get_plugin("session")
-            # The run's files do not say yet that it is over.
-            run = replace(read_run(self._directory), over=True, exit_status=int(session.exitstatus))
-            prefix.append(panel(run, self._link(), controller.alive))
+            prefix.append(panel(read_run(self._directory), self._link(), controller.alive))
 
     def _link(self) -> str:
         """Where the whole page will be, from pytest-html's report."""
