@@ -25,6 +25,7 @@ from pytest_vastgpu.cli.markets import account
 from pytest_vastgpu.cli.markets import markets
 from pytest_vastgpu.cli.output import say
 from pytest_vastgpu.cli.output import tell
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.core.timeouts import Timeouts
@@ -37,7 +38,6 @@ from pytest_vastgpu.supervisor.cleanup.sweep import sweep
 from pytest_vastgpu.supervisor.cleanup.sweep import would
 from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
 class Refused(VastGpuError):

@@ -15,6 +15,7 @@ from dataclasses import field
 from pathlib import Path
 
 from pytest_vastgpu.client import warm
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.events import EVENTS
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Label
@@ -33,7 +34,6 @@ from pytest_vastgpu.reporting.run.json_values import rows
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def state_directory() -> Path:
     return platformdirs.user_state_path("pytest-vastgpu")
 
 
+def runs_dir() -> Path:
+    """The directory that holds one directory for each run, named by its id."""
+    return state_directory() / "runs"
+
+
 def private_directory(path: Path) -> Path:
     """Create a directory that the user named, with mode 0700, or use it if it exists and belongs to the user.
 

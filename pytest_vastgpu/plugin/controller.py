@@ -22,6 +22,7 @@ from pytest_vastgpu.client.calls import Opening
 from pytest_vastgpu.client.calls import Summary
 from pytest_vastgpu.client.process import SupervisorProcess
 from pytest_vastgpu.core.clock import Cancelled
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
@@ -42,7 +43,6 @@ from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener

@@ -26,6 +26,7 @@ from pytest_vastgpu.core import child
 from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.codec import decode
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import Attempt
@@ -39,7 +40,6 @@ from pytest_vastgpu.supervisor.client_runs import ClientRuns
 from pytest_vastgpu.supervisor.composition import open_run
 from pytest_vastgpu.supervisor.door import Door
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from pytest_vastgpu.supervisor.run import Run
 
 OWNER_LOOK_S = 1.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.ledger_record import read_ledger
@@ -17,7 +18,6 @@ from pytest_vastgpu.providers.base import CreateRequest
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import Start

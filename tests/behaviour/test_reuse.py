@@ -17,10 +17,10 @@ import pytest
 
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.local.embed import LocalMarket
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.behaviour.conftest import AGGRESSIVE
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import WORKLOAD

@@ -76,8 +76,8 @@ def check_left(now: Situation) -> Sequence[Finding]:
     if isinstance(listed, Exception):
         return []
     from pytest_vastgpu.core.account import account_identity
+    from pytest_vastgpu.core.directories import runs_dir
     from pytest_vastgpu.supervisor.cleanup.sweep import would
-    from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
     return [judge_left(would(listed, runs_dir(), account_identity(now.market.url, now.market.key)))]
 

@@ -93,7 +93,7 @@ class Place:
 
 def check_state(_: Situation) -> Sequence[Finding]:
     """Whether runs can keep their records."""
-    from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
+    from pytest_vastgpu.core.directories import runs_dir
 
     return [judge_place(look_at(runs_dir(), directories.state_directory()))]
 

@@ -23,6 +23,7 @@ from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.clock import Deadline
 from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Label
@@ -41,7 +42,6 @@ from pytest_vastgpu.supervisor.cleanup.recover import Recovery
 from pytest_vastgpu.supervisor.cleanup.recover import RecoveryPlan
 from pytest_vastgpu.supervisor.cleanup.recover import due
 from pytest_vastgpu.supervisor.cleanup.recover import recover
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.core.events import EventLog

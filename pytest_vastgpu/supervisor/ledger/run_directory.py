@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_vastgpu.core.directories import is_private
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.directories import state_directory
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import read_ledger
@@ -19,11 +20,6 @@ from pytest_vastgpu.supervisor.ledger.ledger import make_directory
 
 KEEP_RUNS = 20
 """Number of finished runs whose records are kept."""
-
-
-def runs_dir() -> Path:
-    """The directory that holds one directory for each run, named by its id."""
-    return state_directory() / "runs"
 
 
 def run_directories() -> list[Path]:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.core.account import account_identity
+from pytest_vastgpu.core.directories import runs_dir
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import make_label
 from pytest_vastgpu.core.ledger_record import read_ledger
@@ -26,7 +27,6 @@ from pytest_vastgpu.supervisor.cleanup.sweep import CLOCKS_S
 from pytest_vastgpu.supervisor.cleanup.sweep import orphans
 from pytest_vastgpu.supervisor.cleanup.sweep import overdue
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
-from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 from tests.supervisor.cleanup.test_recover import rent
 from tests.supervisor.cleanup.test_recover import status
 from tests.support.limits import UNSPACED
