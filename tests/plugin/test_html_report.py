@@ -132,3 +132,13 @@ def test_the_guard_has_a_line_where_pytest_has_no_terminal(capsys: pytest.Captur
         with guarded(config, "the report x"):
             raise ValueError("two\nlines")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_the_guard_says_begins_a_line_also_behind_the_dots_of_a_quiet_run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    monkeypatch.setattr(html_report, "_write", lambda *_: Path("/missing/file").read_text())
+    pytester.makepyfile(PASSES)
+    result = pytester.runpytest_inprocess("-q", "--vast-report=out.html")
+    result.stdout.fnmatch_lines(["vastgpu: the report * cannot be written: No such file or directory; *"])

@@ -48,4 +48,5 @@ def tell(config: pytest.Config, text: str) -> None:
             sys.stderr.write(f"{line}\n")
         else:
             reporter.ensure_newline()
-            reporter.write_line(line, yellow=True)
+            begun = config.get_terminal_writer().width_of_current_line  # ensure_newline knows no dots under -q
+            reporter.write_line(f"{chr(10) * bool(begun)}{line}", yellow=True)
