@@ -25,11 +25,11 @@ from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.artifacts import FOLDER
 from pytest_vastgpu.reporting.cost_file import NAME
-from pytest_vastgpu.reporting.json_values import content
-from pytest_vastgpu.reporting.json_values import json_object
-from pytest_vastgpu.reporting.json_values import number
-from pytest_vastgpu.reporting.json_values import objects
-from pytest_vastgpu.reporting.json_values import rows
+from pytest_vastgpu.reporting.run.json_values import content
+from pytest_vastgpu.reporting.run.json_values import json_object
+from pytest_vastgpu.reporting.run.json_values import number
+from pytest_vastgpu.reporting.run.json_values import objects
+from pytest_vastgpu.reporting.run.json_values import rows
 from pytest_vastgpu.supervisor.ledger.by_user import is_destroyed
 from pytest_vastgpu.supervisor.ledger.run_directory import is_alive
 from pytest_vastgpu.supervisor.ledger.run_directory import run_directories

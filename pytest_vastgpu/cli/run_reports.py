@@ -20,8 +20,8 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.reporting import alive
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import tests_file
-from pytest_vastgpu.reporting.run_reader import read_run
-from pytest_vastgpu.reporting.run_report import RunReport
+from pytest_vastgpu.reporting.run.reader import read_run
+from pytest_vastgpu.reporting.run.report import RunReport
 from pytest_vastgpu.reporting.run_text import told
 
 _FILES = (EVENTS, cost_file.NAME, tests_file.NAME, ledger_record.FILE)
@@ -58,7 +58,8 @@ def write_page(word: str, file: Path) -> int:
     try:
         from pytest_vastgpu.reporting.page.render import render
 
-        page = render(_read(word))
+        report = _read(word)
+        page = render(report, alive.of_run(report, time.time()))
     except ImportError as error:
         raise VastGpuError(
             f"the page is made by the package {error.name}: install it with pip install 'pytest-vastgpu[report]'"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import suppress
 from pathlib import Path
@@ -28,29 +27,26 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.adapters import adapters_of
 from pytest_vastgpu.plugin.collection import hooks_of
-from pytest_vastgpu.plugin.html_report import add_panel
+from pytest_vastgpu.plugin.giving_back import Waits
+from pytest_vastgpu.plugin.giving_back import left_by_the_dead
 from pytest_vastgpu.plugin.measurements import MeasurementReport
-from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
+from pytest_vastgpu.plugin.reporting.github import show
+from pytest_vastgpu.plugin.reporting.html_report import add_panel
+from pytest_vastgpu.plugin.reporting.test_records import TestRecords
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
 from pytest_vastgpu.plugin.signals import with_lines
-from pytest_vastgpu.plugin.terminal import REDRAWN_EVERY_S
 from pytest_vastgpu.plugin.terminal import ProgressReporter
 from pytest_vastgpu.plugin.terminal import summarise
-from pytest_vastgpu.plugin.test_records import TestRecords
-from pytest_vastgpu.plugin.wait_display import giving_back
-from pytest_vastgpu.reporting.alive import Alive
-from pytest_vastgpu.reporting.alive import Why
 from pytest_vastgpu.reporting.cost_file import NAME
 from pytest_vastgpu.servers.base import kind_of
-from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.ledger.run_directory import runs_dir
 
 if TYPE_CHECKING:
     from pytest_vastgpu.client.listener import Listener
-    from pytest_vastgpu.plugin.github import GitHub
+    from pytest_vastgpu.reporting.alive import Alive
     from pytest_vastgpu.servers.base import Adapter
     from pytest_vastgpu.settings import Settings
 
@@ -91,10 +87,10 @@ class Controller:
         """With the files of this run."""
         self._records = TestRecords(config, self.directory, in_each=in_each)
         config.pluginmanager.register(self._records, "vastgpu-records")
-        self._github = _github(config)
+        self._github = show(config)
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)
-        self._waits: _Waits | None = None
+        self._waits: Waits | None = None
         """While everything is given back."""
         self._story = ""
         self._told: list[str] = []
@@ -137,6 +133,11 @@ class Controller:
         config.add_cleanup(self._last_words)
         # A safety net below pytest_sessionfinish: this also runs when a second Ctrl-C interrupts that hook.
         config.add_cleanup(self._give_back)
+
+    @property
+    def alive(self) -> Sequence[Alive]:
+        """What goes on costing money once everything else is given back."""
+        return self._summary.alive if self._summary is not None else ()
 
     def announce(self, text: str) -> None:
         """Show a line among those of the instances."""
@@ -195,7 +196,7 @@ class Controller:
             if self._summary is not None and self._summary.cost_file:
                 self._measured.write_files(Path(self._summary.cost_file).parent)
             if self._github is not None:
-                self._github.finish(self._records.directory, self._summary.alive if self._summary else ())
+                self._github.finish(self._records.directory, self.alive)
 
     def _finish(self, session: pytest.Session) -> None:
         """Give everything back, write what the run has come to. pytest-html's report is written earlier than ours."""
@@ -218,7 +219,7 @@ class Controller:
         if self._summary is not None or not self.process.owned:
             return
         with self._not_interrupted():
-            self._waits = _Waits(self._progress.show, self._progress.insist, self._timeouts.told_every_s)
+            self._waits = Waits(self._progress.show, self._progress.insist, self._timeouts.told_every_s)
             try:
                 self._summary = self.process.close(self._waits.now_for, self._timeouts.told_every_s)
             except (VastGpuError, Cancelled) as gone:
@@ -236,32 +237,19 @@ class Controller:
 
     def _after_its_death(self, story: str) -> Summary:
         """The summary after the supervisor has died: its guard destroys what is left, its ledger says what that is."""
-        from pytest_vastgpu.core.ledger_record import FILE
-        from pytest_vastgpu.core.ledger_record import read_ledger
-
         self._story = story
         known = self.process.line.supervisor
         self.process.hang_up()
         if known is None or not known.log:
             return Summary([], [], [], "")
         directory = Path(known.log).parent
-        left: list[Alive] = []
-        ends = time.monotonic() + self._timeouts.guard_within_s
-        while time.monotonic() < ends:
-            try:
-                entries = read_ledger(directory / FILE).left(time.time())
-            except OSError as error:
-                cause = f"its ledger cannot be read: {error}"
-                left = [Alive(Why.RESISTS, f"what run {directory.name} has left", "vastgpu ls", cause=cause)]
-                break
-            why = "its supervisor has died, or does not answer"
-            left = [NotDestroyed(entry.instance_id or entry.label, why).alive for entry in entries]
-            if not left:
-                break
+
+        def wait_for(what: list[str]) -> None:
             if self._waits is not None:
-                self._waits.now_for([f"{entry.instance_id or entry.label}, by the guard" for entry in entries])
+                self._waits.now_for(what)
             self._idle()
-            threading.Event().wait(0.1)
+
+        left = left_by_the_dead(directory, self._timeouts.guard_within_s, wait_for)
         return Summary([], left, [], str(directory / NAME))
 
     def _last_words(self) -> None:
@@ -286,51 +274,6 @@ class Controller:
                 terminalreporter.write_line(line, red=True, bold=True)
         if self._github is not None:
             self._github.annotate(terminalreporter)
-
-
-class _Waits:
-    """Says again and again what giving back waits for.
-
-    :param show: Shows a line in place, or returns that it cannot.
-    :param say: Prints a line.
-    """
-
-    def __init__(self, show: Callable[[str], bool], say: Callable[[str], None], every_s: float) -> None:
-        self._show = show
-        self._say = say
-        self._every_s = every_s
-        self._began = self._heard = self._said = time.monotonic()
-        self._what: list[str] = []
-        self._in_place = False
-
-    def now_for(self, what: list[str]) -> None:
-        """Note what is waited for."""
-        self._what = what
-        self._heard = time.monotonic()
-
-    def tell(self) -> None:
-        """Say it where that is due."""
-        now = time.monotonic()
-        if now - self._said < (REDRAWN_EVERY_S if self._in_place else self._every_s):
-            return
-        self._said = now
-        silent_s = now - self._heard
-        text = giving_back(self._what, now - self._began, silent_s if silent_s > 2 * self._every_s else 0.0)
-        self._in_place = self._show(text)
-        if not self._in_place:
-            self._say(text)
-
-
-def _github(config: pytest.Config) -> GitHub | None:
-    """What shows the run on GitHub; None elsewhere, and for a run within a test of another one."""
-    from pytest_vastgpu.plugin.github import GitHub
-    from pytest_vastgpu.plugin.github import is_asked
-
-    if config.stash[NESTED] or not is_asked():
-        return None
-    shows = GitHub(config)
-    config.pluginmanager.register(shows, "vastgpu-github")
-    return shows
 
 
 def _told_of_warm(config: pytest.Config, settings: Settings, tell: Callable[[str], None]) -> None:

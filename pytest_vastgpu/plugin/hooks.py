@@ -91,7 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.pluginmanager.register(PlanOnly(config), PLAN)
     if config.stash[SETTINGS].report and not hasattr(config, "workerinput"):
-        from pytest_vastgpu.plugin.html_report import HtmlReport
+        from pytest_vastgpu.plugin.reporting.html_report import HtmlReport
 
         settings = config.stash[SETTINGS]
         config.pluginmanager.register(HtmlReport(config, settings.report, settings.sources["report"]), "vastgpu-html")

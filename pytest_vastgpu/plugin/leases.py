@@ -41,13 +41,13 @@ from pytest_vastgpu.plugin.collection import collect
 from pytest_vastgpu.plugin.collection import hooks_of
 from pytest_vastgpu.plugin.collection import may_ask
 from pytest_vastgpu.plugin.collection import with_whole_paths
-from pytest_vastgpu.plugin.explained import Explained
-from pytest_vastgpu.plugin.explained import note
 from pytest_vastgpu.plugin.marks import marked
 from pytest_vastgpu.plugin.measurements import keeps_for
 from pytest_vastgpu.plugin.options import MEASURES
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMER
+from pytest_vastgpu.plugin.reporting.explained import Explained
+from pytest_vastgpu.plugin.reporting.explained import note
 from pytest_vastgpu.plugin.reports import ReportHooks
 from pytest_vastgpu.plugin.reports import blame_machines
 from pytest_vastgpu.plugin.reports import hold

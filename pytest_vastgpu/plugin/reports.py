@@ -22,13 +22,14 @@ from pytest_vastgpu.core.text.redaction import looks_secret
 from pytest_vastgpu.diagnosis.evidence import shown
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.plugin import explained
-from pytest_vastgpu.plugin import junit_log
 from pytest_vastgpu.plugin.carried import drop_carried
 from pytest_vastgpu.plugin.carried import load
 from pytest_vastgpu.plugin.carried import properties_of
 from pytest_vastgpu.plugin.redacted_reports import hide_in
 from pytest_vastgpu.plugin.redacted_reports import hide_secrets
+from pytest_vastgpu.plugin.reporting import explained
+from pytest_vastgpu.plugin.reporting import junit_log
+from pytest_vastgpu.plugin.reporting.defects import guarded
 from pytest_vastgpu.reporting.sentences import offer_line
 from pytest_vastgpu.reporting.sentences import verdict_line
 
@@ -121,15 +122,18 @@ class ReportHooks:
                 add_costs(item, held)
         if call.when == "teardown":
             add(item, properties_of(item))
+        known = len(item.user_properties)
         report = yield
         if held:
             self._explain(item, call, report, held)
-            junit_log.read(item, report, held)
+        with guarded(item.config, "what a JUnit file says of instances"):
+            if held:
+                junit_log.read(item, report, held)
+            if call.when == "teardown":
+                add(item, explained.noted(item))
+                junit_log.show(item, report)
         if call.when == "teardown":
-            why = explained.noted(item)
-            add(item, why)
-            report.user_properties += why
-            junit_log.show(item, report)
+            report.user_properties += item.user_properties[known:]
             load(report, item)
         if call.when == "call" and report.passed and not hasattr(report, "wasxfail"):
             explained.drop(item)  # it has helped itself
@@ -222,7 +226,9 @@ class Excuse:
 
 
 def _note_artifacts(item: pytest.Item, directory: str) -> None:
-    add(item, [("vast_artifacts", sanitize.line(directory))])
+    noted = "vast_artifacts", sanitize.line(directory)
+    if noted not in item.user_properties:  # more than one phase may fail
+        add(item, [noted])
 
 
 def _needs_no_log(call: pytest.CallInfo[None]) -> bool:

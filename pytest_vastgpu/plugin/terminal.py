@@ -21,7 +21,7 @@ import pytest
 
 from pytest_vastgpu.core.text.layout import cut_end
 from pytest_vastgpu.plugin.bottom_lines import BottomLines
-from pytest_vastgpu.plugin.defects import guarded
+from pytest_vastgpu.plugin.reporting.defects import guarded
 from pytest_vastgpu.plugin.wait_display import WaitDisplay
 
 if TYPE_CHECKING:

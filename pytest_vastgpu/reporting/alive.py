@@ -14,7 +14,7 @@ from pytest_vastgpu.core.text.durations import HOUR_S
 from pytest_vastgpu.core.text.durations import lasting
 
 if TYPE_CHECKING:
-    from pytest_vastgpu.reporting.run_report import RunReport
+    from pytest_vastgpu.reporting.run.report import RunReport
 
 
 class Why(StrEnum):
@@ -74,6 +74,11 @@ class Alive:
     def sentence(self, *, utc: bool = False) -> str:
         """The fact, and the command that ends it."""
         return f"{self.fact(utc=utc)}: run `{self.command}`"
+
+    @property
+    def problem(self) -> str:
+        """The story, and the command that ends it: the text of an error."""
+        return f"{self.story()}: run `{self.command}`"
 
     def story(self, *, utc: bool = False) -> str:
         """The fact, without the word in front that says of which kind it is."""

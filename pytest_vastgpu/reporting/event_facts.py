@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import Verdict
+from pytest_vastgpu.reporting.run.json_values import number
 from pytest_vastgpu.reporting.sentences import gpus
 
 if TYPE_CHECKING:  # a host has no use for them, and has them not
@@ -25,7 +26,7 @@ def offer_facts(offer: Offer) -> dict[str, Any]:
         "id": offer.id,
         "machine": offer.machine_id,
         "gpu": gpus(offer.num_gpus, offer.gpu_name),
-        "usd_h": _finite(offer.price_usd_h),
+        "usd_h": number(offer.price_usd_h),
         "where": offer.geolocation,
     }
 
@@ -74,11 +75,7 @@ def considered_facts(
 
 def _expected(ranked: Ranked) -> dict[str, float]:
     return {
-        "chance": round(ranked.chance, 3),
-        "expected_s": round(ranked.seconds, 1),
-        "expected_usd": _finite(round(ranked.expected_cost_usd, 6)),
+        "chance": round(number(ranked.chance), 3),
+        "expected_s": round(number(ranked.seconds), 1),
+        "expected_usd": round(number(ranked.expected_cost_usd), 6),
     }
-
-
-def _finite(amount: float) -> float:
-    return amount if abs(amount) < 1e15 else 0.0

@@ -17,9 +17,9 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.markdown import code
 from pytest_vastgpu.reporting.markdown import table
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 from pytest_vastgpu.reporting.sentences import count
 
 SUMMARY_BYTES = 1 << 20
@@ -172,7 +172,7 @@ def _summary(run: RunReport, alive: Sequence[Alive], rows: int) -> str:
     budget = f" of at most {run.budget_usd:.2f} USD" if run.budget_usd and not run.play_money else ""
     parts += [
         f"{count(len(rented), 'instance')}, **{run.total_usd:.4f} USD**{play}{budget}, "
-        f"{count(len(run.tests), 'test')} on them; run {code(run.id)}.",
+        f"needed by {count(len(run.tests), 'test')}; run {code(run.id)}.",
         "",
     ]
     if bad:

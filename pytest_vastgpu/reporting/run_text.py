@@ -12,9 +12,9 @@ from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.core.text.layout import cut_end
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting import alive
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 from pytest_vastgpu.reporting.sentences import count
 from pytest_vastgpu.reporting.summary import Line
 from pytest_vastgpu.reporting.summary import Row

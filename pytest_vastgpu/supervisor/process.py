@@ -134,7 +134,7 @@ class Process:
         """See :class:`~pytest_vastgpu.supervisor.door.Host`."""
         self._closed.wait()
         problems = self._run.pool.problems if self._run is not None else []
-        return [f"{each.story()}: run `{each.command}`" for each in problems]
+        return [each.problem for each in problems]
 
     def opened(self) -> Run:
         """See :class:`~pytest_vastgpu.supervisor.client_run.Owner`."""

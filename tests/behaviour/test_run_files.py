@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vastgpu.reporting.run_reader import read_run
+from pytest_vastgpu.reporting.run.reader import read_run
 from tests.behaviour.conftest import BAD
 from tests.behaviour.conftest import GOOD
 from tests.behaviour.conftest import WORKLOAD

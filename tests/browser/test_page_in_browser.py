@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.reporting.run_report import RunReport
+from pytest_vastgpu.reporting.run.report import RunReport
 from tests.browser import look
 from tests.support.measured import kept
 from tests.support.reports import FOREIGN
@@ -56,7 +56,7 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, 
     for name, page in pages.items():
         page.write_text(render(PAGES[name]), encoding="utf-8")
         assert page.stat().st_size < LARGEST_BYTES
-    command: list[str | Path] = [PYTHON, look.__file__, shots, CLOSELY, *pages.values()]
+    command = list(map(str, [PYTHON, look.__file__, shots, CLOSELY, *pages.values()]))
     found: dict[str, list[dict[str, Any]]] = json.loads(subprocess.check_output(command, text=True))
     for name, seen in found.items():
         assert all((shots / f"{name}-{each['width']}-{each['scheme']}-first.png").stat().st_size for each in seen)

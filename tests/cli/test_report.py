@@ -10,6 +10,7 @@ import pytest
 
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.reporting.schemas import NAMES
 from pytest_vastgpu.reporting.schemas import schema
@@ -107,6 +108,22 @@ def test_what_is_alive_is_said_with_its_end(tmp_path: Path, capsys: pytest.Captu
     record_run("aaaa0001", tmp_path, gone=False)
     assert main(["report"]) == ExitCode.OK
     assert "run `vastgpu destroy 4711`" in capsys.readouterr().out
+
+
+def test_page_and_terminal_say_the_same_of_what_was_kept_until_a_time_that_is_past(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    directory = record_run("aaaa0001", tmp_path, gone=False)
+    (label,) = read_ledger(directory / "ledger.jsonl").entries
+    with (directory / "ledger.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 1.8e9, "label": label, "step": "kept", "until": 1.85e9}) + "\n")
+    page = tmp_path / "run.html"
+    for now, head in ((1.81e9, "KEPT: instance 4711"), (1.9e9, "LEFT: instance 4711")):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        assert main(["report"]) == main(["report", "--html", str(page)]) == ExitCode.OK
+        assert head in capsys.readouterr().out
+        assert head in page.read_text()
 
 
 def test_files_that_are_damaged_leave_out_what_only_they_say(

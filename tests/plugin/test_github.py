@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-import pytest_vastgpu.plugin.github
+import pytest_vastgpu.plugin.reporting.github
+import pytest_vastgpu.plugin.reporting.test_records
 import pytest_vastgpu.plugin.reports
-import pytest_vastgpu.plugin.test_records
 import pytest_vastgpu.reporting.github
-import pytest_vastgpu.reporting.run_reader  # noqa: F401 - all once, since runs in this process drop what they load
+import pytest_vastgpu.reporting.run.reader  # noqa: F401 - all once, since runs in this process drop what they load
 from tests.plugin.test_reports import CONFTEST
 
 SHOWS = """
 import os
 from pathlib import Path
-from pytest_vastgpu.plugin import controller
-from pytest_vastgpu.plugin.test_records import TestRecords
+from pytest_vastgpu.plugin.reporting import github
+from pytest_vastgpu.plugin.reporting.test_records import TestRecords
 from pytest_vastgpu.reporting.alive import kept
 
 ALIVE = [kept(4711, 0.36, 1_800_000_000.0, 1800.0, "ssh root@host")]
@@ -31,7 +31,7 @@ class Shows:
         self.directory.mkdir(exist_ok=True)
         self.records = TestRecords(config, self.directory)
         config.pluginmanager.register(self.records)
-        self.github = controller._github(config)
+        self.github = github.show(config)
 
     def pytest_sessionfinish(self, exitstatus):
         self.records.end(int(exitstatus))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import pytest_vastgpu.reporting.page.render
-import pytest_vastgpu.reporting.run_reader  # noqa: F401 - once, since runs in this process drop what they load
-from pytest_vastgpu.plugin import html_report
-from pytest_vastgpu.plugin.defects import guarded
+import pytest_vastgpu.reporting.run.reader  # noqa: F401 - once, since runs in this process drop what they load
+from pytest_vastgpu.plugin.reporting import html_report
+from pytest_vastgpu.plugin.reporting.defects import guarded
+from pytest_vastgpu.plugin.reporting.html_report import CONTROLLER
+from pytest_vastgpu.plugin.reporting.html_report import PytestHtmlPanel
+from pytest_vastgpu.reporting.alive import warm
 
 if find_spec("jinja2"):
     import jinja2  # noqa: F401 - once, as above
@@ -22,9 +27,7 @@ PASSES = "def test_it(): pass"
 
 @pytest.fixture
 def without_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pytest_vastgpu.plugin.html_report.find_spec", lambda name: None if name == "jinja2" else find_spec(name)
-    )
+    monkeypatch.setattr(html_report, "find_spec", lambda name: None if name == "jinja2" else find_spec(name))
 
 
 @pytest.mark.usefixtures("without_jinja")
@@ -75,6 +78,22 @@ def test_a_run_that_rents_nothing_replaces_an_old_report(
     result.stdout.fnmatch_lines([f"vastgpu: the report is {out}"])
     assert "No test of this run needed an instance" in out.read_text()
     assert sorted(path.name for path in pytester.path.glob("*.html")) == ["out.html"]
+
+
+def test_the_panel_is_of_a_run_that_is_over_and_has_what_is_alive(
+    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    event = {"time": 1.0, "label": "vastgpu-3f9c21ab-1-6b0c5e85", "state": "ready", "text": "", "instance_id": 42}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event))
+    (tmp_path / "tests.json").write_text('{"over": true, "exit_status": 2}')
+    plugins = {CONTROLLER: SimpleNamespace(alive=[warm(42, "w", 0.3, 9.0)])}
+    monkeypatch.setattr(pytestconfig.pluginmanager, "get_plugin", plugins.get)
+    prefix: list[str] = []
+    session: Any = None
+    PytestHtmlPanel(pytestconfig, tmp_path, lambda _session: None).pytest_html_results_summary(prefix, session)
+    assert "<h2>vastgpu: The run was interrupted</h2>" in prefix[0]
+    assert "WARM: instance 42 (w) until 00:00:09 UTC on 01 Jan, at 0.300 USD/h: run <code>vastgpu down" in prefix[0]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,15 @@ def late(ends):
     assert 1 == 2
 
 def test_teardown(late): pass
+
+@pytest.fixture
+def fails_late(instance):
+    yield
+    assert 1 == 2
+
+def test_its_teardown_fails(fails_late): pass
+
+def test_all_of_it_fails(fails_late): assert 1 == 2
 """
 
 
@@ -89,6 +98,7 @@ def test_whose_fault_it_was_is_a_property_also_of_errors(pytester: pytest.Pytest
         name: {key: value for key in EXPLAINED if (value := properties(case).get(key))} for name, case in found.items()
     }
     had_one = {"vast_attempts": ["1"]}
+    kept = {"vast_artifacts": ["vast-artifacts/run/1"]} | had_one
     lost = {"vast_reason": ["why"], "vast_artifacts": ["/lost"]} | had_one
     assert told == {
         "test_setup[provisioning]": {
@@ -101,9 +111,20 @@ def test_whose_fault_it_was_is_a_property_also_of_errors(pytester: pytest.Pytest
         "test_lost": {"vast_verdict": ["runtime_lost"]} | lost,
         "test_own": {"vast_verdict": ["unknown"]} | lost,
         "test_passes": had_one,
-        "test_fails": {"vast_artifacts": ["vast-artifacts/run/1"]} | had_one,
+        "test_fails": kept,
+        "test_its_teardown_fails": kept,
+        "test_all_of_it_fails": kept,
         "test_teardown": {"vast_verdict": ["infra_fatal"]} | lost,
     }
+
+
+def test_a_defect_of_ours_changes_no_result(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_vastgpu.plugin.reporting.junit_log.show", lambda *_: 1 / 0)
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile("def test_one(instance): pass\ndef test_two(instance): assert 1 == 2")
+    result = pytester.runpytest_inprocess("--junitxml=junit.xml")
+    result.assert_outcomes(passed=1, failed=1)
+    assert str(result.stdout).count("a defect of pytest-vastgpu") == 1
 
 
 AGAIN = """

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.core.text.redaction import KNOWN
-from pytest_vastgpu.plugin.test_records import MESSAGE_CHARS
-from pytest_vastgpu.plugin.test_records import TestRecords
+from pytest_vastgpu.plugin.reporting.test_records import MESSAGE_CHARS
+from pytest_vastgpu.plugin.reporting.test_records import TestRecords
 
 Write = Callable[..., list[dict[str, Any]]]
 

@@ -21,11 +21,11 @@ from pytest_vastgpu.reporting.github import chosen
 from pytest_vastgpu.reporting.github import summary
 from pytest_vastgpu.reporting.github import troubled
 from pytest_vastgpu.reporting.github import worth_telling
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import Phase
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.run_report import VerdictReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import Phase
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
+from pytest_vastgpu.reporting.run.report import VerdictReport
 from pytest_vastgpu.reporting.sentences import blame
 from tests.reporting.test_markdown import FOREIGN
 from tests.reporting.test_markdown import read
@@ -144,7 +144,7 @@ def test_the_section_says_whose_fault_it_was_and_what_to_do() -> None:
     text = summary(run_of(judged("infra_fatal"), OWN, total_usd=0.0123, budget_usd=5.0), [])
     lines = text.splitlines()
     assert lines[0] == "## pytest-vastgpu: 1 test failed, 1 test without a result by a host's fault"
-    assert "1 instance, **0.0123 USD** of at most 5.00 USD, 2 tests on them; run `3f9c21ab`." in lines
+    assert "1 instance, **0.0123 USD** of at most 5.00 USD, needed by 2 tests; run `3f9c21ab`." in lines
     own = f"| `test_it.py::test_own` | failed | {blame('')} | - | `assert 1 == 2` | - |"
     assert own in lines, "what no host explains comes first"
     assert (

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from pytest_vastgpu.reporting.run_reader import read_run
-from pytest_vastgpu.reporting.run_report import Phase
-from pytest_vastgpu.reporting.run_report import Used
+from pytest_vastgpu.reporting.run.reader import read_run
+from pytest_vastgpu.reporting.run.report import Phase
+from pytest_vastgpu.reporting.run.report import Used
 
 LABEL = "vastgpu-3f9c21ab-1-6b0c5e85"
 RUN = "3f9c21ab"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,19 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import tests_file
+from pytest_vastgpu.reporting.event_facts import considered_facts
 from pytest_vastgpu.reporting.event_facts import offer_facts
 from pytest_vastgpu.reporting.event_facts import verdict_facts
 from pytest_vastgpu.reporting.schemas import NAMES
 from pytest_vastgpu.reporting.schemas import schema
+from pytest_vastgpu.selection.admission import Dropped
+from pytest_vastgpu.selection.conditions import CONDITIONS
+from pytest_vastgpu.selection.ranking import Ranked
 from tests.reporting.test_cost_file import BOOKS
 from tests.support.factories import make_offer
 from tests.support.schemas import problems
 from tests.support.schemas import problems_of_run
+from tests.support.schemas import strict
 
 VERSIONS = {"cost": cost_file.VERSION, "events": events.VERSION, "tests": tests_file.VERSION}
 HEAD = {"run": "ab12", "market": "https://market", "budget_usd": 5.0, "written": 1.8e9}
@@ -32,14 +38,10 @@ COSTS = cost_file.document(HEAD, BOOKS)
 VERDICT = verdict_facts(Verdict(FailureClass.INFRA_FATAL, "ssh_never_up", "nothing answers", "take another"))
 ABOUT = {"workload": "vllm 'a'", "attempt": 1}
 USE = {**ABOUT, "test": "t.py::test", "run": "ab12"}
-CONSIDERED = {
-    "workload": "vllm 'a'",
-    "run": "ab12",
-    "admitted": [{**offer_facts(make_offer()), "chance": 0.9, "expected_s": 60.0, "expected_usd": 0.1}],
-    "more_admitted": 0,
-    "rejected": [{**offer_facts(make_offer()), "why": ["price"]}],
-    "more_rejected": 3,
-}
+OFFER = make_offer()
+EXPECTED = Ranked(OFFER, math.inf, 0.9, math.inf, None)
+"""As of an offer on which no start can succeed."""
+CONSIDERED = considered_facts("vllm 'a'", [EXPECTED], [Dropped(OFFER, CONDITIONS[:2])], [OFFER]) | {"run": "ab12"}
 EVENTS = {
     "run": Event("", None, "warning: whatever"),
     "considered": Event("", None, "offers considered", CONSIDERED),
@@ -88,7 +90,7 @@ TESTS = {
 def line_of(event: Event, directory: Path) -> Any:
     log = EventLog(directory)
     log.write(event)
-    return json.loads(log.path.read_text())
+    return strict(log.path.read_text())
 
 
 def renamed(document: Any) -> Iterator[tuple[str, Any]]:

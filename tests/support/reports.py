@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pytest_vastgpu.reporting.run_report import Considered
-from pytest_vastgpu.reporting.run_report import GpuMemorySample
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import MarketPause
-from pytest_vastgpu.reporting.run_report import Note
-from pytest_vastgpu.reporting.run_report import OfferReport
-from pytest_vastgpu.reporting.run_report import Phase
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
-from pytest_vastgpu.reporting.run_report import Used
-from pytest_vastgpu.reporting.run_report import VerdictReport
+from pytest_vastgpu.reporting.run.report import Considered
+from pytest_vastgpu.reporting.run.report import GpuMemorySample
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import MarketPause
+from pytest_vastgpu.reporting.run.report import Note
+from pytest_vastgpu.reporting.run.report import OfferReport
+from pytest_vastgpu.reporting.run.report import Phase
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
+from pytest_vastgpu.reporting.run.report import Used
+from pytest_vastgpu.reporting.run.report import VerdictReport
 
 BEGAN = 1_790_000_000.0
 FOREIGN = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> & \"'\u202e\x1b[31m"

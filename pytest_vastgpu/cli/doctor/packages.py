@@ -20,7 +20,6 @@ from pytest_vastgpu.cli.doctor.situation import Situation
 
 PACKAGE = "pytest-vastgpu"
 LOCAL = "local"
-_EXTRAS = (LOCAL, "hosts", "quickstart", "dev")
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)\s*(?:;\s*extra\s*==\s*['\"]([\w-]+)['\"])?")
 
 
@@ -138,7 +137,8 @@ def judge_local(declared: Sequence[Requirement], versions: Mapping[str, str], *,
         )
         make = problem if used else warning
         return [make("extras", text, "install it", _pip([f"{PACKAGE}[{LOCAL}]"]))]
-    complete = [extra for extra in _EXTRAS if not _wrong([each for each in declared if each.extra == extra], versions)]
+    extras = dict.fromkeys(each.extra for each in declared if each.extra)
+    complete = [extra for extra in extras if not _wrong([each for each in declared if each.extra == extra], versions)]
     return [ok("extras", f"installed: {', '.join(complete)}")]
 
 

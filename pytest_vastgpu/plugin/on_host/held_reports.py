@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from pytest_vastgpu.plugin.explained import Explained
-from pytest_vastgpu.plugin.explained import give
+from pytest_vastgpu.plugin.reporting.explained import Explained
+from pytest_vastgpu.plugin.reporting.explained import give
 
 
 def without_result(test: str, text: str, why: Explained | None, *, skip: bool) -> list[pytest.TestReport]:

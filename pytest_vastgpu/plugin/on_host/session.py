@@ -23,7 +23,6 @@ from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ProvisioningFailed
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.plugin.controller import Controller
-from pytest_vastgpu.plugin.explained import Explained
 from pytest_vastgpu.plugin.on_host import losses
 from pytest_vastgpu.plugin.on_host.about import Comparison
 from pytest_vastgpu.plugin.on_host.fetch import Fetching
@@ -43,6 +42,7 @@ from pytest_vastgpu.plugin.on_host.workers import HostWorkers
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
+from pytest_vastgpu.plugin.reporting.explained import Explained
 from pytest_vastgpu.settings import HostSettings
 
 IDLE_S = 0.5
@@ -64,8 +64,9 @@ class HostSession(HostWorkers):
         self._why = ""
         """Why a host was last lost, or could not be had."""
         self._machines = False
-        self._verdict: Explained | None = None
         """Whether that was a machine's fault."""
+        self._verdict: Explained | None = None
+        """The same for reports; None: nothing is known of it."""
         self._given_up = False
         self._internal = ""
         """The last worker that had an internal error."""

@@ -15,17 +15,23 @@ from pytest_vastgpu.reporting.page.words import Page
 from pytest_vastgpu.reporting.sentences import blame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jinja2 import Environment
 
-    from pytest_vastgpu.reporting.run_report import RunReport
+    from pytest_vastgpu.reporting.alive import Alive
+    from pytest_vastgpu.reporting.run.report import RunReport
 
 
-def render(report: RunReport) -> str:
-    """The page as HTML. Whatever the run has been told by others is text in it."""
+def render(report: RunReport, alive: Sequence[Alive] = ()) -> str:
+    """The page as HTML. Whatever the run has been told by others is text in it.
+
+    :param alive: What goes on costing money, of a run that ends just now; empty: what its files say.
+    """
     sections, style = measured(report.measured)
     template = _environment().get_template("page.html.j2")
     return template.render(
-        page=Page(report),
+        page=Page(report, alive),
         timeline=timeline(report),
         policy=POLICY,
         style=_file("page.css"),
@@ -34,12 +40,13 @@ def render(report: RunReport) -> str:
     )
 
 
-def panel(report: RunReport, link: str = "") -> str:
+def panel(report: RunReport, link: str = "", alive: Sequence[Alive] = ()) -> str:
     """A fragment of HTML for the report of another tool: what failed, whose fault, what to do, what it cost.
 
     :param link: Where the whole page is, as a URL; empty: it is not made.
+    :param alive: See :func:`render`.
     """
-    return _environment().get_template("panel.html.j2").render(page=Page(report), link=link)
+    return _environment().get_template("panel.html.j2").render(page=Page(report, alive), link=link)
 
 
 @functools.cache

@@ -14,10 +14,10 @@ from pytest_vastgpu.reporting.alive import Alive
 from pytest_vastgpu.reporting.alive import of_run
 from pytest_vastgpu.reporting.page.timeline import STEPS
 from pytest_vastgpu.reporting.page.timeline import span
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import OfferReport
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import OfferReport
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 from pytest_vastgpu.reporting.sentences import count
 
 _REMEDIES = 3
@@ -35,10 +35,14 @@ class Cost(NamedTuple):
 
 
 class Page:
-    """The words of the page."""
+    """The words of the page.
 
-    def __init__(self, report: RunReport) -> None:
+    :param alive: What goes on costing money, from whom it is known more exactly than from the run's files.
+    """
+
+    def __init__(self, report: RunReport, alive: Sequence[Alive] = ()) -> None:
         self.report = report
+        self._alive = alive
 
     # ------------------------------------------------------- the first screen
 
@@ -110,7 +114,7 @@ class Page:
     @cached_property
     def alive(self) -> list[Alive]:
         """What is still alive."""
-        return of_run(self.report, self.report.ended)
+        return list(self._alive) or of_run(self.report, self.report.ended)
 
     @property
     def facts(self) -> list[str]:

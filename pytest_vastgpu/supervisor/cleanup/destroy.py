@@ -34,7 +34,7 @@ class NotDestroyed(MarketError):
 
     def __init__(self, instance: int | str, cause: str, *, what: str = "") -> None:
         self.alive = Alive(Why.RESISTS, what or f"instance {instance}", destroys(instance), cause=cause)
-        super().__init__(f"{self.alive.story()}: run `{self.alive.command}`")
+        super().__init__(self.alive.problem)
         self.instance = instance
 
 

@@ -246,12 +246,14 @@ class Rental:
         """See :meth:`~pytest_vastgpu.client.calls.InstanceCalls.keep_log`."""
         serves = self._serves
         log, _ = self.servers[mark.start].log(fresh=serves)
-        look = serves and self.connection is not None and not self._looked_at
-        self._looked_at = self._looked_at or look
-        connection = self.connection.living() if look and self.connection is not None else None
+        if not log:
+            return ""
+        connection = None
+        if serves and self.connection is not None and not self._looked_at:
+            self._looked_at, connection = True, self.connection.living()
         limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
         try:
-            return str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending)) if log else ""
+            return str(evidence.keep_of_test(log, connection, self.directory, limit_s, ending))
         except OSError as error:
             self.tell(f"the server's log cannot be kept: {error}")
             return ""

@@ -66,6 +66,12 @@ def test_a_missing_local_market_is_a_problem_only_where_it_is_used(used: bool, l
     assert there.level == "ok"
 
 
+def test_every_extra_that_is_complete_is_told() -> None:
+    declared = [*DECLARED, Requirement("jinja2", "3.1.5", "report"), Requirement("shtab", "1.13", "completion")]
+    (there,) = packages.judge_local(declared, {**ALL, "jinja2": "3.1.6"}, used=True)
+    assert there.text == "installed: local, report"
+
+
 @pytest.mark.parametrize(
     ("versions", "count"),
     [

@@ -13,8 +13,6 @@ from execnet.gateway_base import RemoteError
 from xdist.workermanage import Marker
 
 from pytest_vastgpu.errors import VastGpuError
-from pytest_vastgpu.plugin.explained import Explained
-from pytest_vastgpu.plugin.explained import explained_of
 from pytest_vastgpu.plugin.on_host.hosts import SELECTED
 from pytest_vastgpu.plugin.on_host.losses import Ending
 from pytest_vastgpu.plugin.on_host.on_worker import EXIT
@@ -22,6 +20,8 @@ from pytest_vastgpu.plugin.on_host.on_worker import Endings
 from pytest_vastgpu.plugin.on_host.workers import COLLECT_S
 from pytest_vastgpu.plugin.on_host.workers import Node
 from pytest_vastgpu.plugin.options import SETTINGS
+from pytest_vastgpu.plugin.reporting.explained import Explained
+from pytest_vastgpu.plugin.reporting.explained import explained_of
 from tests.plugin.on_host.simulation import BROKEN
 from tests.plugin.on_host.simulation import CRASHED
 from tests.plugin.on_host.simulation import LOST

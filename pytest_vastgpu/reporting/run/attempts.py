@@ -1,4 +1,4 @@
-"""Reads what the events say of one attempt. See :mod:`.run_reader`."""
+"""Reads what the events say of one attempt. See :mod:`.reader`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import field
 from dataclasses import replace
 
 from pytest_vastgpu.model import State
-from pytest_vastgpu.reporting.json_values import amount
-from pytest_vastgpu.reporting.json_values import line
-from pytest_vastgpu.reporting.json_values import objects
-from pytest_vastgpu.reporting.json_values import sub_object
-from pytest_vastgpu.reporting.json_values import texts
-from pytest_vastgpu.reporting.json_values import whole
-from pytest_vastgpu.reporting.run_report import Considered
-from pytest_vastgpu.reporting.run_report import GpuMemorySample
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import Note
-from pytest_vastgpu.reporting.run_report import OfferReport
-from pytest_vastgpu.reporting.run_report import Phase
-from pytest_vastgpu.reporting.run_report import Used
-from pytest_vastgpu.reporting.run_report import VerdictReport
+from pytest_vastgpu.reporting.run.json_values import amount
+from pytest_vastgpu.reporting.run.json_values import line
+from pytest_vastgpu.reporting.run.json_values import objects
+from pytest_vastgpu.reporting.run.json_values import sub_object
+from pytest_vastgpu.reporting.run.json_values import texts
+from pytest_vastgpu.reporting.run.json_values import whole
+from pytest_vastgpu.reporting.run.report import Considered
+from pytest_vastgpu.reporting.run.report import GpuMemorySample
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import Note
+from pytest_vastgpu.reporting.run.report import OfferReport
+from pytest_vastgpu.reporting.run.report import Phase
+from pytest_vastgpu.reporting.run.report import Used
+from pytest_vastgpu.reporting.run.report import VerdictReport
 
 _MOST_NOTES = 200
 _MOST_SAMPLES = 1000

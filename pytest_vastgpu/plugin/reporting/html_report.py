@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.plugin.defects import guarded
+from pytest_vastgpu.plugin.reporting.defects import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +56,13 @@ class HtmlReport:
 
     def _page(self) -> str:
         from pytest_vastgpu.reporting.page.render import render
-        from pytest_vastgpu.reporting.run_reader import read_run
-        from pytest_vastgpu.reporting.run_report import RunReport
+        from pytest_vastgpu.reporting.run.reader import read_run
+        from pytest_vastgpu.reporting.run.report import RunReport
 
         controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
-        return render(RunReport("", over=True) if controller is None else read_run(controller.directory))
+        if controller is None:
+            return render(RunReport("", over=True))
+        return render(read_run(controller.directory), controller.alive)
 
 
 class PytestHtmlPanel:
@@ -81,9 +83,10 @@ class PytestHtmlPanel:
         with guarded(self._config, "the panel in pytest-html's report"):
             self._finish(session)
             from pytest_vastgpu.reporting.page.render import panel
-            from pytest_vastgpu.reporting.run_reader import read_run
+            from pytest_vastgpu.reporting.run.reader import read_run
 
-            prefix.append(panel(read_run(self._directory), self._link()))
+            controller: Any = self._config.pluginmanager.get_plugin(CONTROLLER)
+            prefix.append(panel(read_run(self._directory), self._link(), controller.alive))
 
     def _link(self) -> str:
         """Where the whole page will be, from pytest-html's report."""

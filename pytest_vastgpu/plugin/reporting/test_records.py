@@ -17,8 +17,8 @@ import pytest
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
 from pytest_vastgpu.core.text import sanitize
-from pytest_vastgpu.plugin.defects import guarded
-from pytest_vastgpu.plugin.explained import explained_of
+from pytest_vastgpu.plugin.reporting.defects import guarded
+from pytest_vastgpu.plugin.reporting.explained import explained_of
 from pytest_vastgpu.reporting.event_facts import verdict_facts
 from pytest_vastgpu.reporting.tests_file import NAME
 from pytest_vastgpu.reporting.tests_file import VERSION

@@ -1,4 +1,4 @@
-"""Shows a run on GitHub: a section in the summary of the job, and annotations. Loaded only there.
+"""Shows a run on GitHub: a section in the summary of the job, and annotations.
 
 Only the process that owns the run does this, so that nothing is shown twice.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.plugin.defects import guarded
-from pytest_vastgpu.plugin.defects import tell
+from pytest_vastgpu.plugin.options import NESTED
+from pytest_vastgpu.plugin.reporting.defects import guarded
+from pytest_vastgpu.plugin.reporting.defects import tell
 
 if TYPE_CHECKING:
     from pytest_vastgpu.reporting.alive import Alive
@@ -27,22 +27,23 @@ _ANNOTATES_FAILURES = "annotate_errors"
 """Under this name pytest-github-actions-annotate-failures has registered what annotates tests that fail."""
 
 
-def is_asked(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a run is one on GitHub."""
-    return bool(environ.get(SUMMARY)) or environ.get("GITHUB_ACTIONS") == "true"
+def show(config: pytest.Config) -> GitHub | None:
+    """Have a run shown on GitHub. None elsewhere, and for a run within a test of another one."""
+    if config.stash[NESTED] or not (os.environ.get(SUMMARY) or os.environ.get("GITHUB_ACTIONS") == "true"):
+        return None
+    shows = GitHub(config)
+    config.pluginmanager.register(shows, "vastgpu-github")
+    return shows
 
 
 class GitHub:
-    """Plugin object of the controller, or of the only process.
+    """Plugin object of the controller, or of the only process. It reads the environment at once: tests change that."""
 
-    :param environ: The environment at the start of the run: tests may change it.
-    """
-
-    def __init__(self, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._summary = environ.get(SUMMARY, "")
-        self._annotates = environ.get("GITHUB_ACTIONS") == "true"
-        self._workspace = environ.get("GITHUB_WORKSPACE", "")
+        self._summary = os.environ.get(SUMMARY, "")
+        self._annotates = os.environ.get("GITHUB_ACTIONS") == "true"
+        self._workspace = os.environ.get("GITHUB_WORKSPACE", "")
         self._places: dict[str, tuple[str, int]] = {}
         """File and line of each test that has not passed."""
         self._commands: list[str] = []
@@ -69,7 +70,7 @@ class GitHub:
             from pytest_vastgpu.reporting.github import chosen
             from pytest_vastgpu.reporting.github import troubled
             from pytest_vastgpu.reporting.github import worth_telling
-            from pytest_vastgpu.reporting.run_reader import read_run
+            from pytest_vastgpu.reporting.run.reader import read_run
 
             run = read_run(directory)
             if not worth_telling(run, alive):

@@ -29,25 +29,25 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting import cost_file
 from pytest_vastgpu.reporting import measurements
 from pytest_vastgpu.reporting import tests_file
-from pytest_vastgpu.reporting.attempt_reader import AttemptEvents
-from pytest_vastgpu.reporting.attempt_reader import considered_of
-from pytest_vastgpu.reporting.attempt_reader import verdict_of
-from pytest_vastgpu.reporting.json_values import amount
-from pytest_vastgpu.reporting.json_values import block
-from pytest_vastgpu.reporting.json_values import content
-from pytest_vastgpu.reporting.json_values import json_object
-from pytest_vastgpu.reporting.json_values import line
-from pytest_vastgpu.reporting.json_values import moment
-from pytest_vastgpu.reporting.json_values import objects
-from pytest_vastgpu.reporting.json_values import rows
-from pytest_vastgpu.reporting.json_values import whole
 from pytest_vastgpu.reporting.measurements import Kept
-from pytest_vastgpu.reporting.run_report import Considered
-from pytest_vastgpu.reporting.run_report import InstanceReport
-from pytest_vastgpu.reporting.run_report import MarketPause
-from pytest_vastgpu.reporting.run_report import Note
-from pytest_vastgpu.reporting.run_report import RunReport
-from pytest_vastgpu.reporting.run_report import TestReport
+from pytest_vastgpu.reporting.run.attempts import AttemptEvents
+from pytest_vastgpu.reporting.run.attempts import considered_of
+from pytest_vastgpu.reporting.run.attempts import verdict_of
+from pytest_vastgpu.reporting.run.json_values import amount
+from pytest_vastgpu.reporting.run.json_values import block
+from pytest_vastgpu.reporting.run.json_values import content
+from pytest_vastgpu.reporting.run.json_values import json_object
+from pytest_vastgpu.reporting.run.json_values import line
+from pytest_vastgpu.reporting.run.json_values import moment
+from pytest_vastgpu.reporting.run.json_values import objects
+from pytest_vastgpu.reporting.run.json_values import rows
+from pytest_vastgpu.reporting.run.json_values import whole
+from pytest_vastgpu.reporting.run.report import Considered
+from pytest_vastgpu.reporting.run.report import InstanceReport
+from pytest_vastgpu.reporting.run.report import MarketPause
+from pytest_vastgpu.reporting.run.report import Note
+from pytest_vastgpu.reporting.run.report import RunReport
+from pytest_vastgpu.reporting.run.report import TestReport
 
 _MOST_NOTES = 500
 """Of what is told of one instance, or of the run."""

@@ -1,0 +1,1 @@
+"""What a run has done, read from the files in its directory."""
