@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.reporting.run_report import RunReport
+from pytest_vastgpu.reporting.run.report import RunReport
 from tests.browser import look
 from tests.support.measured import kept
 from tests.support.reports import FOREIGN
