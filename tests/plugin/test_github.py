@@ -105,6 +105,13 @@ def test_a_run_adds_its_section_and_annotates_each_test_once(
     assert summary.read_text().count(head) == 2, "each run has a section of its own"
 
 
+def test_a_test_with_a_name_too_long_to_show_is_annotated_at_its_line(pytester: pytest.Pytester, summary: Path) -> None:
+    long = "import pytest\n@pytest.mark.parametrize('x', ['x' * 3000])\ndef test_it(instance, x):\n    assert 0\n"
+    (command,) = commands(run(pytester, tests=long))
+    assert command.startswith(f"::error file={pytester.path.name}/test_it.py,line=4,title=")
+    assert summary.exists()
+
+
 def test_what_is_alive_is_shown_though_all_tests_pass(
     pytester: pytest.Pytester, summary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

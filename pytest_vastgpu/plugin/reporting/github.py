@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.plugin.options import NESTED
 from pytest_vastgpu.plugin.reporting.defects import guarded
 from pytest_vastgpu.plugin.reporting.defects import tell
@@ -45,7 +46,7 @@ class GitHub:
         self._annotates = os.environ.get("GITHUB_ACTIONS") == "true"
         self._workspace = os.environ.get("GITHUB_WORKSPACE", "")
         self._places: dict[str, tuple[str, int]] = {}
-        """File and line of each test that has not passed."""
+        """File and line of each test that has not passed, by its node id as the run's files have it."""
         self._commands: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -56,7 +57,10 @@ class GitHub:
             file, line, _ = report.location
             crash: Any = getattr(report.longrepr, "reprcrash", None)
             here = crash is not None and Path(crash.path) == self._config.rootpath / file
-            self._places[report.nodeid] = (self._in_repository(file), crash.lineno if here else (line or 0) + 1)
+            self._places[sanitize.line(report.nodeid)] = (
+                self._in_repository(file),
+                crash.lineno if here else (line or 0) + 1,
+            )
 
     def finish(self, directory: Path, alive: Sequence[Alive]) -> None:
         """Write the section, and decide about the annotations. The run is over.
