@@ -251,10 +251,11 @@ def test_one_that_dribbles_keeps_no_other_waiting(tmp_path: Path) -> None:
     first = threading.Event()
 
     def converse(sock: socket.socket) -> None:
-        if not first.is_set():
+        if first.is_set():
+            says(body(b'{"id": 1, "credit": 2.5}'))(sock)  # and hangs up: no later try gets an answer on it
+        else:
             first.set()
             dribbles(OK)(sock)
-        sock.sendall(body(b'{"id": 1, "credit": 2.5}'))
 
     with (
         ThreadPoolExecutor() as pool,
