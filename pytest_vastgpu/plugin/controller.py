@@ -35,6 +35,7 @@ from pytest_vastgpu.plugin.options import SETTINGS
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.reporting.github import show
 from pytest_vastgpu.plugin.reporting.html_report import add_panel
+from pytest_vastgpu.plugin.reporting.junit_log import JunitLog
 from pytest_vastgpu.plugin.reporting.test_records import TestRecords
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
 from pytest_vastgpu.plugin.signals import not_interrupted
@@ -87,6 +88,7 @@ class Controller:
         """With the files of this run."""
         self._records = TestRecords(config, self.directory, in_each=in_each)
         config.pluginmanager.register(self._records, "vastgpu-records")
+        config.pluginmanager.register(JunitLog(config), "vastgpu-junit-log")
         self._github = show(config)
         self._summary: Summary | None = None
         self._timeouts = config.stash.get(TIMEOUTS, DEFAULTS)

@@ -196,9 +196,16 @@ def outputs(found: dict[str, ET.Element]) -> dict[str, str]:
     return {name: "".join(each.text or "" for each in case.iter("system-out")) for name, case in found.items()}
 
 
-def test_a_junit_file_has_no_log_as_long_as_nobody_asks(pytester: pytest.Pytester) -> None:
-    assert set(outputs(cases(pytester, LOGS)).values()) == {""}
-    assert set(outputs(cases(pytester, LOGS, "-o", "junit_logging=log")).values()) != {HEADING}
+@pytest.mark.parametrize(
+    "options", [(), ("-o", "junit_logging=log"), pytest.param(("-n1",), marks=pytest.mark.slow)], ids=" ".join
+)
+def test_the_servers_log_of_a_test_that_has_not_passed_is_there_unasked(
+    pytester: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    found = outputs(cases(pytester, LOGS, *options))
+    assert found.pop("test_passes").count(HEADING) == 0
+    assert {name: text.count(HEADING) for name, text in found.items()} == dict.fromkeys(found, 1)
+    assert "its own" not in found["test_fails"], "which nobody has asked for"
 
 
 @pytest.mark.parametrize("logging", ["system-out", "out-err", "all"])

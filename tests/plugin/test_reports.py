@@ -19,6 +19,7 @@ from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.model import FailureClass, Verdict
 from pytest_vastgpu.plugin import reports
+from pytest_vastgpu.plugin.reporting.junit_log import JunitLog
 from tests.support.factories import make_offer
 
 
@@ -41,6 +42,7 @@ class Leases:
 def pytest_configure(config):
     option = config.getoption("vast_on_infra_failure") or "error"
     config.pluginmanager.register(reports.ReportHooks(option))
+    config.pluginmanager.register(JunitLog(config))
 
 
 def pytest_unconfigure():
