@@ -19,7 +19,7 @@ from tests.support.runs import PytestRun
 
 slow = pytest.mark.slow
 WITHIN_S = 5.0
-SLACK_S = 5.0
+SLACK_S = 20.0
 """For a machine that has other things to do: what is bounded here would otherwise take half a minute and more."""
 ACQUIRES = WORKLOAD + "def test_it(vast_instance): pass\n"
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(600)\n"
