@@ -371,7 +371,7 @@ def test_what_is_left_in_the_end_is_told_and_the_guard_goes_on(
     (line,) = [line for line in result.outlines if "STILL RUNNING" in line]
     assert line.startswith("\x1b[31m")
     assert f"`vastgpu destroy {left}`" in line
-    assert "0.200 USD/h" in line
+    assert "at 0.202 USD/h" in line  # with its disk
     (directory,) = runs_dir().iterdir()
     guard = read_ledger(directory / FILE).guard
     until(lambda: not is_running(guard), bool)
