@@ -8,7 +8,6 @@ report whose name begins as that of captured output, those of the teardown's rep
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -82,10 +81,11 @@ class JunitLog:
         if not (logs := carried(report, NAME)):
             return
         with guarded(self._config, "a server's log in the JUnit file"):
-            file: Any = next(
-                each for each in self._config.pluginmanager.get_plugins() if hasattr(each, "node_reporter")
-            )
-            element = ET.Element("system-out")
+            from xml.etree.ElementTree import Element
+
+            plugins = self._config.pluginmanager.get_plugins()
+            file: Any = next(each for each in plugins if hasattr(each, "node_reporter"))
+            element = Element("system-out")
             element.text = "\n".join(logs)
             file.node_reporter(report).append(element)
 
