@@ -60,7 +60,8 @@ def test_tries_share_an_instance(pytester: pytest.Pytester, rent_from: RentFrom,
         "<properties>(.*?)</properties>", pytester.path.joinpath("junit.xml").read_text(), re.DOTALL
     ):
         names = re.findall('name="([^"]*)"', case)
-        assert len(names) == len(set(names)) == 7
+        assert len(names) == len(set(names))
+        assert len({*names} - {"vast_artifacts"}) == 8  # flaky reports each try, a failed one too
 
 
 @WORKERS
