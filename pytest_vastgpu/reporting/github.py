@@ -178,12 +178,14 @@ def _summary(run: RunReport, alive: Sequence[Alive], rows: int) -> str:
     if bad:
         parts += [*table(_OF_TESTS, list(map(_test_row, bad[:rows]))), *_more(len(bad) - rows, "test"), ""]
     if run.instances:
-        cells = list(map(_instance_row, run.instances[:rows]))
         parts += [
-            *([f"<details><summary>{count(len(run.instances), 'attempt')} to get an instance</summary>", ""]),
-            *table(_OF_INSTANCES, cells),
+            f"<details><summary>{count(len(run.instances), 'attempt')} to get an instance</summary>",
+            "",
+            *table(_OF_INSTANCES, list(map(_instance_row, run.instances[:rows]))),
             *_more(len(run.instances) - rows, "attempt"),
-            *(["", "</details>", ""]),
+            "",
+            "</details>",
+            "",
         ]
     return "\n".join(parts)
 
@@ -192,10 +194,8 @@ def _headline(run: RunReport, bad: Sequence[TestReport]) -> str:
     """What a reader wants to know first."""
     hosts = sum(_level(test) is not Level.ERROR for test in bad)
     own = len(bad) - hosts
-    parts = [
-        *([f"{count(own, 'test')} failed"] if own else []),
-        *([f"{count(hosts, 'test')} without a result by a host's fault"] if hosts else []),
-    ]
+    parts = [f"{count(own, 'test')} failed"] if own else []
+    parts += [f"{count(hosts, 'test')} without a result by a host's fault"] if hosts else []
     if not parts:
         passed = sum(test.outcome in ("passed", "xfailed", "xpassed") for test in run.tests)
         other = len(run.tests) - passed
