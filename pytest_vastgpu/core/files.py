@@ -1,4 +1,4 @@
-"""Reads files that the user names: such a file may be of any kind and size."""
+"""Reads files that the user names, which may be of any kind and size; writes files of which no half is ever seen."""
 
 from __future__ import annotations
 
@@ -34,3 +34,16 @@ def read_file(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 20} MiB", str(path))
     return data
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in place of an old one, which stays whole if that fails.
+
+    :raises OSError: if it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -50,6 +50,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vastgpu.core.files import write_whole
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.reporting.costs import by_test
 from pytest_vastgpu.reporting.costs import money
@@ -129,12 +130,10 @@ class CostFile:
 
     def write(self) -> None:
         """Write the newest state. If the file cannot be written, the run continues."""
-        draft = self.path.with_suffix(".new")
         with self._lock:
             known = document({**self._head, "written": round(time.time(), 3)}, self._books())
             text = json.dumps(sanitize.clean(known), indent=1)
             try:
-                draft.write_text(text + "\n", encoding="utf-8")
-                draft.replace(self.path)
+                write_whole(self.path, text + "\n")
             except OSError as error:
                 self._warn(f"{self.path} cannot be written: {error}")

@@ -111,7 +111,7 @@ def test_a_report_that_cannot_be_made_changes_nothing(
     def fail(_path: Path, _text: str) -> None:
         raise error
 
-    monkeypatch.setattr(html_report, "_write", fail)
+    monkeypatch.setattr(html_report, "write_whole", fail)
     pytester.makepyfile(PASSES)
     result = pytester.runpytest_inprocess("--vast-report=out.html")
     assert result.ret == pytest.ExitCode.OK
@@ -138,7 +138,7 @@ def test_what_the_guard_says_begins_a_line_also_behind_the_dots_of_a_quiet_run(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jinja2")
-    monkeypatch.setattr(html_report, "_write", lambda *_: Path("/missing/file").read_text())
+    monkeypatch.setattr(html_report, "write_whole", lambda *_: Path("/missing/file").read_text())
     pytester.makepyfile(PASSES)
     result = pytester.runpytest_inprocess("-q", "--vast-report=out.html")
     result.stdout.fnmatch_lines(["vastgpu: the report * cannot be written: No such file or directory; *"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.core.files import write_whole
 from pytest_vastgpu.plugin.reporting.defects import guarded
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class HtmlReport:
             return (yield)
         finally:
             with guarded(self._config, f"the report {self.path}"):
-                _write(self.path, self._page())
+                write_whole(self.path, self._page())
                 self._written = True
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -114,13 +115,3 @@ def _problem(path: Path) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"{path} cannot be written: name a file elsewhere, or change its permissions"
     return ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in place of an old one, which stays whole if that fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.core.clock import SYSTEM_CLOCK
+from pytest_vastgpu.core.files import write_whole
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.plugin.reporting.defects import guarded
 from pytest_vastgpu.plugin.reporting.explained import explained_of
@@ -172,9 +173,6 @@ class TestRecords:
         began = SYSTEM_CLOCK.monotonic()
         tests = [record.row(test) for (test, _), record in self._records.items() if record.counts]
         head = {**self._head, "written": round(SYSTEM_CLOCK.time(), 3), **self._end}
-        path = self.directory / NAME
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({**head, "tests": sanitize.clean(tests)}, indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_whole(self.directory / NAME, json.dumps({**head, "tests": sanitize.clean(tests)}, indent=1) + "\n")
         now = SYSTEM_CLOCK.monotonic()
         self._next_at = now + _SHARE * (now - began)
