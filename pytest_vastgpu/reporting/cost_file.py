@@ -127,13 +127,26 @@ class CostFile:
         self._books = books
         self._warn = warn
         self._lock = threading.Lock()
+        self._begun = 0
+        self._newest = 0
+        """The last begun of the writes that are through."""
 
     def write(self) -> None:
         """Write the newest state. If the file cannot be written, the run continues."""
         with self._lock:
-            known = document({**self._head, "written": round(time.time(), 3)}, self._books())
-            text = json.dumps(sanitize.clean(known), indent=1)
+            self._begun += 1
+            nth = self._begun
+        # The books have locks of their own, under which others come here: none of ours may be held now.
+        known = document({**self._head, "written": round(time.time(), 3)}, self._books())
+        text = json.dumps(sanitize.clean(known), indent=1)
+        with self._lock:
+            if nth < self._newest:  # a later one has read the books since, and is through
+                return
+            self._newest = nth
             try:
                 write_whole(self.path, text + "\n")
             except OSError as error:
-                self._warn(f"{self.path} cannot be written: {error}")
+                problem = f"{self.path} cannot be written: {error}"
+            else:
+                return
+        self._warn(problem)

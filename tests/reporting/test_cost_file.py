@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import FailureClass
@@ -18,6 +21,7 @@ from pytest_vastgpu.reporting.costs import InstanceCost
 from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.reporting.costs import shares
 from tests.support.factories import make_offer
+from tests.support.looks import PATIENCE_S
 
 VERDICT = Verdict(FailureClass.UNKNOWN, "price_above_limit")
 FAILED = Attempt(
@@ -146,3 +150,22 @@ def test_a_file_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path) 
     cost_file(tmp_path / "missing", BOOKS, warnings).write()
     assert len(warnings) == 1
     assert "cost.json cannot be written" in warnings[0]
+
+
+def test_who_reads_the_books_keeps_nobody_waiting_and_does_not_undo_what_came_later(tmp_path: Path) -> None:
+    """The books are locked for a moment by who else changes them, and may have to write this file before they let go."""
+    now = BOOKS[:1]
+
+    def books() -> list[InstanceCost]:
+        nonlocal now
+        found, now = now, BOOKS
+        if found is not BOOKS:
+            other = threading.Thread(target=file.write, daemon=True)
+            other.start()
+            other.join(PATIENCE_S)
+            assert not other.is_alive()
+        return found
+
+    file = CostFile(tmp_path, {"run": "ab"}, books, pytest.fail)
+    file.write()
+    assert [row["label"] for row in written(file)["instances"]] == ["one", "two", "three"]
