@@ -270,36 +270,20 @@ def test_6_nonsense(vast_instance_factory, vast_workload):
 TIMERS = """
 import pytest
 
-class Specs:
-    @pytest.hookspec(firstresult=True)
-    def pytest_timeout_set_timer(item, settings): pass
-    @pytest.hookspec(firstresult=True)
-    def pytest_timeout_cancel_timer(item): pass
-
-def pytest_addhooks(pluginmanager): pluginmanager.add_hookspecs(Specs)
-
 def note(text):
     with open("timers", "a") as file: file.write(text + "\\n")
 
-@pytest.hookimpl(trylast=True)
-def pytest_timeout_set_timer(item, settings):
-    note(f"set {settings}")
-    return True
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item, settings): note(f"set {settings.timeout:g}")
 
-@pytest.hookimpl(trylast=True)
-def pytest_timeout_cancel_timer(item):
-    note("cancel")
-    return True
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer(item): note("cancel")
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
     note(item.name)
-    item.config.hook.pytest_timeout_set_timer(item=item, settings="its own")
-    result = yield
-    item.config.hook.pytest_timeout_cancel_timer(item=item)
-    return result
+    return (yield)
 """
-"""What pytest-timeout has of hooks; the plugin itself is a neighbour."""
 
 
 @pytest.mark.slow
@@ -309,12 +293,12 @@ def test_parameters_are_rented_ahead_and_several_come_up_at_once(
     market = rent_from({"machines": [{"count": 10}]})
     pytester.makepyfile(HEAD + PARAMETRIZED)
     pytester.makeconftest(TIMERS)
-    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=8)
+    pytester.runpytest_inprocess("-p", "no:randomly", "--timeout=600").assert_outcomes(passed=8)
     found = rents(market)
     assert {name: found[name] for name in ("one", "two", "three")} == {"one": 1, "two": 1, "three": 1}
     four = [row for row in market.status()["ended"] if row["image"] == "four:1"]
     assert max(row["created_at"] for row in four[:2]) < min(row["ended_at"] for row in four[:2])
     # A wait for an instance stops the timer, and sets it anew with the same settings.
     timers = pytester.path.joinpath("timers").read_text()
-    assert "test_0_plain\nset its own\ncancel\ntest_1" in timers
-    assert "test_1[two]\nset its own\ncancel\nset its own\ncancel\n" in timers
+    assert "test_0_plain\nset 600\ncancel\ntest_1" in timers
+    assert "test_1[two]\nset 600\ncancel\nset 600\ncancel\n" in timers

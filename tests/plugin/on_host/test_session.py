@@ -89,7 +89,9 @@ def once(ending: Ending, *tests: str) -> Callable[[str], Ending | None]:
 
 
 @pytest.mark.parametrize("dist", DISTS)
-@pytest.mark.parametrize("seeds", only([range(5)], [range(5), range(5, 400)]), ids=str)
+@pytest.mark.parametrize(
+    "seeds", only([range(5)], [range(5), *(range(first, first + 40) for first in range(5, 400, 40))]), ids=str
+)
 def test_every_test_counts_once_whatever_is_lost_and_whenever(seeds: range, dist: str, world: Build) -> None:
     for seed in seeds:
         run = world(tests=17, hosts=3, each=2, seed=seed, dist=dist)

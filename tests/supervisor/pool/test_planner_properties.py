@@ -330,7 +330,7 @@ class AnyRun(RuleBasedStateMachine):
         self.plan()
 
 
-@pytest.mark.parametrize("runs", [30, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [30, *[pytest.param(200, marks=pytest.mark.slow)] * 10])
 def test_any_run(runs: int) -> None:
     run_state_machine_as_test(
         AnyRun, settings=settings(max_examples=runs, stateful_step_count=40, report_multiple_bugs=False)
