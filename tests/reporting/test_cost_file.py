@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path) 
 
 
 def test_who_reads_the_books_keeps_nobody_waiting_and_does_not_undo_what_came_later(tmp_path: Path) -> None:
-    """The books are locked for a moment by who else changes them, and may have to write this file before they let go."""
+    """Who changes the books locks them meanwhile, and may have to write this file before that is over."""
     now = BOOKS[:1]
 
     def books() -> list[InstanceCost]:

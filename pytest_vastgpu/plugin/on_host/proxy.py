@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from io import BufferedWriter
+from io import FileIO
 from typing import Any
 
 WORKER = "VASTGPU_WORKER"
@@ -62,6 +64,20 @@ class Relays:
                 left = left[os.write(self._target, left) :]
 
 
+class UntilItsEnd(FileIO):
+    """What a worker reads. What comes after its end is thrown away.
+
+    The end of its output tells of its end; execnet would print a traceback at home for what came too late.
+    """
+
+    def write(self, data: Any) -> int:
+        """See :meth:`io.RawIOBase.write`."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
 def name_of(arguments: Any) -> str:
     """The name of the worker that a command line starts; empty for another one."""
     words = list(arguments)[:2] if isinstance(arguments, (list, tuple)) else []
@@ -82,6 +98,9 @@ def main() -> None:
                 super().__init__(arguments, stderr=errors, **options)
             finally:
                 os.close(errors)
+            process: Any = self
+            with process.stdin as taken:
+                process.stdin = BufferedWriter(UntilItsEnd(os.dup(taken.fileno()), "wb"))
 
     subprocess.Popen = WithNamedErrors  # type: ignore[assignment, misc]
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,3 +72,18 @@ def test_the_last_words_of_a_worker_are_passed_on_before_the_end(host: Proxy) ->
     last.remote_exec("import atexit, os; atexit.register(os.write, 2, b'bye' * 10_000)").waitclose()
     host.group.terminate(10.0)
     assert host.said() == f"[gw0] {'bye' * 10_000}\n"
+
+
+def test_what_comes_for_a_worker_that_has_been_killed_shows_no_error(
+    host: Proxy, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        worker = host.worker(f"gw{number}")
+        pid = worker.remote_exec("import os; channel.send(os.getpid())").receive()
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # its end has been seen
+            while True:
+                worker.remote_exec("pass")
+    host.end()
+    gc.collect()
+    assert capfd.readouterr().err == ""
