@@ -27,6 +27,9 @@ SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")
 if SAMPLE:  # decided in the process that starts the workers, so that all of them choose the same
     os.environ.setdefault("VASTGPU_SAMPLE_SEED", str(random.SystemRandom().randrange(10**6)))
 
+LONGEST_S = 600
+"""A test that takes longer hangs: it fails, and shows where."""
+
 
 def pytest_configure() -> None:
     """What a job in the background (SIGINT) or of nohup (SIGHUP) is told to ignore, runs that tests start are not."""
@@ -42,6 +45,8 @@ def pytest_report_header() -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:  # not in pyproject.toml: the examples run without pytest-timeout, too
+        item.add_marker(pytest.mark.timeout(LONGEST_S))
     if not SAMPLE:
         return
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
