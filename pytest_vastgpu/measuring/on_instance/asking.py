@@ -33,6 +33,10 @@ _guard: int | None = None
 """Tells the process that ends what is left: the number of each session that is begun, and, negative, of one that is
 over: another may have that number next.
 """
+_held: int | None = None
+"""A pipe that nobody uses, and that all that is started here inherits. Who is killed just when a program has begun has
+told of no session, and that program may have an environment of its own.
+"""
 
 
 class _Stamped(io.RawIOBase):
@@ -141,6 +145,7 @@ class Command:
 def start(command: list[str], output: Any, **more: Any) -> Any:
     """Start a command in a session of its own, so that all of it can be ended. See :func:`guarded`, too."""
     more["env"] = {**(more.get("env") or os.environ), MARK: _OURS}
+    more["pass_fds"] = () if _held is None else (_held,)
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **more
     )
@@ -161,27 +166,32 @@ def guarded(directory: str | None = None) -> Iterator[None]:
 
     :param directory: It is removed then.
     """
-    global _guard
+    global _guard, _held
     reads, writes = os.pipe()
+    held, other = os.pipe()
+    os.close(other)
+    pipe = f"pipe:[{os.fstat(held).st_ino}]"
     guard = os.fork()
     if not guard:
         try:
             os.setsid()
             os.close(writes)
+            os.close(held)
             nothing = os.open(os.devnull, os.O_RDWR)
             for each in range(3):  # who waits for the end of our output does not wait for this
                 os.dup2(nothing, each)
-            end_all(left(reads))
+            end_all(left(reads), pipe)
             if directory:
                 shutil.rmtree(directory, ignore_errors=True)
         finally:
             os._exit(0)
     os.close(reads)
-    _guard = writes
+    _guard, _held = writes, held
     try:
         yield
     finally:
-        _guard = None
+        _guard = _held = None
+        os.close(held)  # first: the other one has all end that hold it
         os.close(writes)
         with contextlib.suppress(ChildProcessError):  # where ends of children are ignored, the system has taken it
             os.waitpid(guard, 0)
@@ -200,12 +210,12 @@ def left(pipe: int) -> set[int]:
     return sessions
 
 
-def end_all(sessions: set[int]) -> None:
+def end_all(sessions: set[int], pipe: str) -> None:
     """End every process that :func:`start` has started, and those that they have: each keeps our mark in its
-    environment or stays in its session, if not both.
+    environment, stays in its session, or holds the pipe, if not all of that.
     """
     for _ in range(100):  # one that hangs in a driver cannot be ended
-        ours = [each for each in Path("/proc").glob("[0-9]*") if _is_ours(each, sessions)]
+        ours = [each for each in Path("/proc").glob("[0-9]*") if _is_ours(each, sessions, pipe)]
         for each in ours:
             with contextlib.suppress(OSError):  # it has ended, or is not ours
                 os.kill(int(each.name), signal.SIGKILL)
@@ -214,12 +224,20 @@ def end_all(sessions: set[int]) -> None:
         time.sleep(0.02)
 
 
-def _is_ours(process: Path, sessions: set[int]) -> bool:
+def _is_ours(process: Path, sessions: set[int], pipe: str) -> bool:
     with contextlib.suppress(OSError):  # it has ended, or is not ours
         state, _, _, session = process.joinpath("stat").read_bytes().rpartition(b")")[2].split()[:4]
         if state not in b"ZX" and int(session) in sessions:
             return True
-        return f"{MARK}={_OURS}".encode() in process.joinpath("environ").read_bytes().split(b"\0")
+        if f"{MARK}={_OURS}".encode() in process.joinpath("environ").read_bytes().split(b"\0"):
+            return True
+        return any(_leads_to(each, pipe) for each in process.joinpath("fd").iterdir())
+    return False
+
+
+def _leads_to(file: Path, pipe: str) -> bool:
+    with contextlib.suppress(OSError):  # it has been closed
+        return os.readlink(file) == pipe  # noqa: PTH115 - a Path has that since Python 3.9
     return False
 
 
