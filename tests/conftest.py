@@ -23,7 +23,7 @@ pytest_plugins = ["pytester", "tests.support.hidden"]
 collect_ignore = ["third_party_adapter"]  # a package of its own, tested where it is installed: .ci/third-party.sh
 
 SAMPLE = os.environ.get("VASTGPU_SAMPLE", "")
-"""Of each slow test at most so many of its cases are run; another sample each time."""
+"""Of each slow test at most so many of its cases are run; 0.5: one of every other test. Another sample each time."""
 if SAMPLE:  # decided in the process that starts the workers, so that all of them choose the same
     os.environ.setdefault("VASTGPU_SAMPLE_SEED", str(random.SystemRandom().randrange(10**6)))
 
@@ -57,7 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = set()
     for _, group in sorted(cases.items()):
         group.sort(key=lambda item: item.nodeid)
-        left_out |= {item.nodeid for item in dice.sample(group, max(0, len(group) - int(SAMPLE)))}
+        most = int(float(SAMPLE)) or int(dice.random() < float(SAMPLE))
+        left_out |= {item.nodeid for item in dice.sample(group, max(0, len(group) - most))}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
     items[:] = [item for item in items if item.nodeid not in left_out]
 
