@@ -24,6 +24,7 @@ from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import in_thread
 from tests.client.conftest import leases
+from tests.support.looks import PATIENCE_S
 from tests.support.looks import forked
 from tests.support.looks import until
 
@@ -46,13 +47,13 @@ def test_many_threads_of_a_forked_child_begin_at_once(connect: Connect) -> None:
     barrier = threading.Barrier(20)
 
     def ask() -> str:
-        barrier.wait(WITHIN_S)
+        barrier.wait(PATIENCE_S)
         return calls.logs("who").split()[0]
 
     def one_name() -> bool:
         sys.setswitchinterval(1e-6)
         with ThreadPoolExecutor(20) as pool:
-            names = {each.result(WITHIN_S) for each in [pool.submit(ask) for _ in range(20)]}
+            names = {each.result(PATIENCE_S) for each in [pool.submit(ask) for _ in range(20)]}
         return len(names) == 1 and names.pop().startswith(f"{os.getpid()}-")
 
     for _ in range(5):
