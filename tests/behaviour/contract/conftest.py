@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pytest_vastgpu.local.embed import LocalMarket
 
@@ -46,10 +47,11 @@ def client() -> Path:
         pytest.skip("set VASTGPU_CONTRACT_CLIENT to a directory for an environment with other people's clients")
     home = Path(named)
     python = home / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    if subprocess.run([python, "-c", f"import {', '.join(CLIENTS)}"], capture_output=True, check=False).returncode:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *CLIENTS.values()], check=True)
+    with FileLock(f"{home}.lock"):  # workers share it
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        if subprocess.run([python, "-c", f"import {', '.join(CLIENTS)}"], capture_output=True, check=False).returncode:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *CLIENTS.values()], check=True)
     return home / "bin"
 
 
