@@ -25,6 +25,8 @@ class Situation(NamedTuple):
     """Those, and the ones that others can take from workers that have too many."""
     doubtful: Collection[str]
     """Hosts with workers that have ended for a reason yet to be found out; their tests may have to run again."""
+    unproven: int
+    """Workers that have had their turn to get tests, and have begun none: they may be able to run none."""
     able: int
     """Workers that can still take tests,"""
     collecting: int
@@ -85,7 +87,7 @@ class Supply:
             takers += now.each
         self.empty.difference_update(rent)
         nobody = not coming and not rent and not sum(now.busy.values()) and not now.doubtful
-        idle = now.begun and not now.waiting and not now.doubtful
+        idle = now.begun and not now.waiting and not now.doubtful and not now.unproven
         return Plan(
             start,
             rent,

@@ -379,6 +379,39 @@ def test_a_host_whose_workers_can_run_no_test_is_left_alone_and_the_others_run_a
     assert not others
 
 
+@pytest.mark.parametrize("dist", DISTS)
+@pytest.mark.parametrize("seeds", only([range(36, 46)], [range(36, 46), range(46, 120)]), ids=str)
+def test_a_host_is_kept_until_those_that_have_the_tests_have_shown_that_they_can_run_them(
+    seeds: range, dist: str, world: Build
+) -> None:
+    for seed in seeds:
+        run = world(tests=1 + seed % 3, hosts=2, each=1 + seed % 2, dist=dist, seed=seed)
+        run.session.report_line = lambda _: None
+        run.unfit = {"host 1": no_cuda("host 1")}
+        run.unfit_collects = True
+        run.goes_on()
+        assert run.results == passed(run.tests), seed
+        assert run.rented == ["host 1", "host 2"], seed
+
+
+@pytest.mark.parametrize("dist", DISTS)
+@pytest.mark.parametrize("seeds", only([range(6, 12)], [range(6, 12), range(12, 90)]), ids=str)
+def test_where_no_host_can_run_a_test_it_is_a_line_for_each_of_them_that_was_ready(
+    seeds: range, dist: str, world: Build
+) -> None:
+    for seed in seeds:
+        run = world(tests=1, hosts=2, each=1, dist=dist, seed=seed)
+        told: list[str] = []
+        run.session.report_line = told.append
+        run.unfit = {name: {"exitstatus": 7} for name in ("host 1", "host 2")}
+        run.unfit_collects = True
+        with pytest.raises(pytest.exit.Exception, match="no test could run"):
+            run.whole()
+        assert sorted(told) == [f"vastgpu: host {n} can run no test: pytest ended with exit code 7" for n in (1, 2)], (
+            seed
+        )
+
+
 def test_where_no_host_can_run_a_test_the_run_ends_with_one_traceback_and_the_reason(world: Build) -> None:
     run = world(tests=40, hosts=3, each=2)
     told: list[str] = []

@@ -13,6 +13,7 @@ RUNS = Situation(
     waiting=0,
     movable=0,
     doubtful=(),
+    unproven=0,
     able=2,
     collecting=0,
     busy={"host 1": 2},
@@ -54,6 +55,7 @@ def places(*empty: str) -> Supply:
         pytest.param(
             RUNS._replace(able=0, busy={"host 1": 0}, doubtful=("host 3",)), Plan(), id="it may be needed yet"
         ),
+        pytest.param(RUNS._replace(able=0, busy={"host 1": 0}, unproven=1), Plan(), id="others may run no test"),
         pytest.param(RUNS._replace(able=0, busy={"host 1": 0}, coming={"host 1": 1}), Plan(), id="a worker comes"),
         pytest.param(
             RUNS._replace(able=0, busy={}, waiting=3, movable=3), Plan(rent=["host 2"]), id="no host is there"
