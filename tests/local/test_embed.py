@@ -20,6 +20,17 @@ def test_the_embedded_market_says_when_it_is_not_there() -> None:
     market.stop()
 
 
+def test_it_needs_no_home_directory_and_writes_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    with LocalMarket(rate_limits=False) as market, Api(market) as api:
+        assert api.offers()
+    home.mkdir()
+    with LocalMarket(rate_limits=False) as market, Api(market) as api:
+        assert api.offers()
+        assert not list(home.iterdir())
+
+
 def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text("machines: [{machine_id: 55}]\n")

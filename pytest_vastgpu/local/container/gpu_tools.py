@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vastgpu.local.container import simulated_gpus
-from pytest_vastgpu.local.container import simulated_torch
 
 if TYPE_CHECKING:
     from pytest_vastgpu.local.container.spec import ContainerFaults
@@ -31,6 +30,8 @@ esac
 {system} "$@" | grep -v 'libcuda\\.so'
 {libcuda}
 """
+SIMULATED_TORCH = Path(__file__).with_name("simulated_torch.py")
+"""Never imported here: whoever imports it uses a GPU, and notes that in his home directory."""
 LIBCUDA = "printf '\\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1\\n'"
 PYTHON = """\
 #!/bin/sh
@@ -70,7 +71,7 @@ def install(directory: Path, gpus: tuple[SimulatedGpu, ...], faults: ContainerFa
         call = shlex.join([str(python), "-I", "-S", str(own), str(machine)])
         _program(directory / "nvidia-smi", f'#!/bin/sh\nexec {call} "$@"\n')
         if any(gpu.memory_gb_s for gpu in gpus):
-            shutil.copy(simulated_torch.__file__, directory / "torch.py")
+            shutil.copy(SIMULATED_TORCH, directory / "torch.py")
             _program(directory / "python3", PYTHON.format(here=directory, python=python))
     if gpus or faults.libcuda_missing:
         libcuda = "" if faults.libcuda_missing else LIBCUDA
