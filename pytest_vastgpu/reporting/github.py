@@ -243,5 +243,5 @@ def _instance_row(instance: InstanceReport) -> list[str]:
         spoken(ready - instance.phases[0].start) if ready is not None else "-",
         f"{instance.cost_usd:.4f}",
         code(instance.workload),
-        outcome if instance.gone else f"{outcome} **not seen to be gone**",
+        f"{outcome} **{instance.still_there}**" if instance.still_there else outcome,
     ]

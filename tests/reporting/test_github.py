@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,19 @@ def test_what_is_alive_is_bold_and_at_the_top_with_the_command_that_ends_it() ->
     assert found.codes[0].startswith("STILL RUNNING: instance 9 could not be destroyed (the market says `no` | @oct")
     assert found.codes[1:4:2] == ["vastgpu destroy 9", "vastgpu destroy 4711"]
     assert found.codes[2].startswith("KEPT: instance 4711 until 08:00:00 UTC on 15 Jan, at 0.360 USD/h (0.1800 USD)")
+
+
+@pytest.mark.parametrize(
+    ("instance", "outcome"),
+    [
+        (READY, "`ready`"),
+        (replace(READY, gone=False), "`ready` **not seen to be gone**"),
+        (replace(READY, gone=False, kept_until=AT), "`ready` **kept**"),
+    ],
+)
+def test_an_instances_row_says_whether_it_is_gone(instance: InstanceReport, outcome: str) -> None:
+    (row,) = [line for line in summary(run_of(OWN, instances=[instance]), []).splitlines() if line.startswith("| 7 ")]
+    assert row.endswith(f"| {outcome} |")
 
 
 def test_play_money_is_called_so() -> None:

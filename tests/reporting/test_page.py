@@ -134,6 +134,18 @@ def test_the_first_screen(report: RunReport, state: str, heading: str, remedy: s
     assert heading in render(report)
 
 
+@pytest.mark.parametrize(
+    ("instance", "outcome"),
+    [
+        (READY, "ready"),
+        (replace(READY, gone=False), "ready, not seen to be gone"),
+        (replace(READY, gone=False, kept_until=1.8e9), "ready, kept"),
+    ],
+)
+def test_an_instances_row_says_whether_it_is_gone(instance: InstanceReport, outcome: str) -> None:
+    assert f"<div>{outcome}</div>" in render(RunReport("r", over=True, instances=(replace(instance, outcome="ready"),)))
+
+
 def test_whose_fault_it_was() -> None:
     page = Page(RunReport("r", tests=(HOST, OWN, OWN)))
     assert page.blame == [f"2 {blame('')}", "1 the machine's; it is remembered and not rented again for a while"]

@@ -158,6 +158,11 @@ class InstanceReport:
     """The hard end of its life."""
 
     @property
+    def still_there(self) -> str:
+        """In which way it may still be there, in words; empty: it is gone."""
+        return "" if self.gone else "kept" if self.kept_until else "not seen to be gone"
+
+    @property
     def lost(self) -> bool:
         """Whether it was lost after it had been ready."""
         return self.verdict is not None and any(phase.name == "ready" for phase in self.phases)
