@@ -92,7 +92,8 @@ def directory_of(word: str) -> Path:
             raise
         files = ", ".join(_FILES)
         raise NoSuchRun(
-            f"the directory {str(path)[:200]} has no file of a run ({files}); `vastgpu runs` lists the runs of this machine"
+            f"the directory {str(path)[:200]} has no file of a run ({files}); `vastgpu runs` lists the runs that there "
+            "are on this machine"
         ) from None
 
 

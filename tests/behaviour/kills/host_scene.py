@@ -17,9 +17,8 @@ from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.plugin.on_host import proxy
 from tests.behaviour.kills.scene import BOOT_TIMEOUT_S
 from tests.behaviour.kills.scene import LEASE_S
-from tests.behaviour.kills.scene import LOOK_S
-from tests.behaviour.kills.scene import RUN_ENDS_WITHIN_S
 from tests.support.looks import is_running
+from tests.support.looks import until
 from tests.support.runs import guards
 from tests.support.runs import run_directories
 
@@ -90,22 +89,16 @@ class HostRun:
 
     def strike(self) -> None:
         """Wait for the moment, and strike."""
-        ends = time.monotonic() + RUN_ENDS_WITHIN_S
-        while self._kill.when not in self.output:
-            assert time.monotonic() < ends, self.output
-            assert self.process.poll() is None, self.output
-            time.sleep(LOOK_S)
+        until(lambda: (self._kill.when in self.output, self.process.poll() is not None), any)
+        assert self._kill.when in self.output
         for pid in self._victims():
             _blow(pid, self._kill.blow)
 
     def end(self) -> int:
         """Wait until the run and what it has started have ended; its exit code."""
-        code = self.process.wait(RUN_ENDS_WITHIN_S)
-        ends = time.monotonic() + RUN_ENDS_WITHIN_S
-        while (alive := [pid for pid in self._others() if is_running(pid)]) and time.monotonic() < ends:
-            time.sleep(LOOK_S)
-        assert not alive, f"still running: {alive}"
-        return code
+        until(self.process.poll, lambda code: code is not None)
+        until(lambda: [pid for pid in self._others() if is_running(pid)], lambda alive: not alive)
+        return self.process.wait()
 
     def destroy(self) -> None:
         """Leave no process behind, whatever went wrong."""

@@ -22,7 +22,9 @@ from pytest_vastgpu.providers.vast.throttle import Throttle
 from tests.behaviour.conftest import SERVER
 from tests.behaviour.kills.matrix import VICTIMS
 from tests.behaviour.kills.matrix import Kill
+from tests.support.looks import LOOK_S
 from tests.support.looks import is_running
+from tests.support.looks import until
 from tests.support.runs import run_directories
 from tests.support.vast import search_offers
 
@@ -30,8 +32,6 @@ LEASE_S = 8
 BOOT_TIMEOUT_S = 20
 GONE_WITHIN_S = LEASE_S + BOOT_TIMEOUT_S + 15
 """The longest that anything may live on: nobody is left, and the owner never got in to shorten the first lease."""
-RUN_ENDS_WITHIN_S = 90
-LOOK_S = 0.02
 
 FLEET = {
     "market": {"rate_limits": False},
@@ -129,11 +129,8 @@ class Run:
 
     def end(self) -> None:
         """Wait until the run and all that it started have ended."""
-        self.process.wait(RUN_ENDS_WITHIN_S)
-        ends = time.monotonic() + RUN_ENDS_WITHIN_S
-        while (alive := [pid for pid in self._started() if is_running(pid)]) and time.monotonic() < ends:
-            time.sleep(LOOK_S)
-        assert not alive, f"still running: {alive}"
+        until(self.process.poll, lambda code: code is not None)
+        until(lambda: [pid for pid in self._started() if is_running(pid)], lambda alive: not alive)
 
     def destroy(self) -> None:
         """Leave no process behind, whatever went wrong."""
@@ -171,12 +168,7 @@ class Run:
         return rows
 
     def _until(self, seen: Callable[[], bool]) -> bool:
-        ends = time.monotonic() + RUN_ENDS_WITHIN_S
-        while time.monotonic() < ends and self.process.poll() is None:
-            if seen():
-                return True
-            time.sleep(LOOK_S)
-        return False
+        return until(lambda: (seen(), self.process.poll() is not None), any)[0]
 
 
 def _blow(pid: int, blow: str) -> None:
@@ -212,8 +204,9 @@ def ours_alive(market: LocalMarket, foreign: set[int]) -> list[dict[str, Any]]:
 
 def judge(market: LocalMarket, foreign: set[int]) -> None:
     """Nothing left, nothing rented twice, nothing of others touched."""
-    ends = time.monotonic() + GONE_WITHIN_S
-    while (left := ours_alive(market, foreign)) and time.monotonic() < ends:
+    for _ in range(int(GONE_WITHIN_S / LOOK_S)):  # no deadline, as in until()
+        if not (left := ours_alive(market, foreign)):
+            break
         time.sleep(LOOK_S)
     assert not left, "instances were left running"
     status = market.status()
