@@ -344,6 +344,20 @@ class InstanceCalls:
         raise NotImplementedError
 
     @_call
+    def serve_beside(self, workload: Workload) -> Lease:
+        """Start the server of a second workload beside the present one; returns when it is ready.
+
+        As :meth:`serve`, but the present server goes on. Both share the host, the GPUs, and one working directory with
+        its files and setup command; the lease of either leads to it. The next :meth:`serve` ends both.
+
+        :param workload: With whole paths of its files, and another port; see :meth:`Leases.clash`.
+        :raises ConfigurationError: as :meth:`serve`, and if both cannot run at a time. The present one goes on.
+        :raises BudgetSpent: as :meth:`serve`.
+        :raises ProvisioningFailed: if it does not start, with the verdict. The instance is given back.
+        """
+        raise NotImplementedError
+
+    @_call
     def report_hardware_problem(self, why: str) -> None:
         """Report that a measurement has seen a hardware problem of the host, so that its record keeps it.
 
@@ -435,6 +449,12 @@ class Leases(Protocol):
         """Why no instance can serve two workloads, one after the other, in a sentence; empty where one can."""
         ...
 
+    def clash(self, one: Workload, other: Workload) -> str:
+        """Why no instance can run the servers of two workloads at a time, and what would help, in a sentence; empty
+        where nothing but what :meth:`apart` looks at may be in the way.
+        """
+        ...
+
     def tell(self, text: str) -> None:
         """Show a line among those of the instances."""
         ...
@@ -494,8 +514,8 @@ class RunControl(Leases, Protocol):
 
 SLOW = frozenset(
     (
-        *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart"),
-        *("run", "address", "check_gpus", "serve", "logs", "logs_since", "keep_log", "fate"),
+        *("collected", "opened", "acquire", "acquire_alone", "acquire_several", "acquire_another", "apart", "clash"),
+        *("run", "address", "check_gpus", "serve", "serve_beside", "logs", "logs_since", "keep_log", "fate"),
     )
 )
 """Calls whose answer takes as long as what they ask for, or as the supervisor's start. Others are answered at once."""

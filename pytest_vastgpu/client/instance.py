@@ -32,7 +32,7 @@ class VastInstance(InstanceCalls):
     """Takes what :meth:`measure` has found, for the run's report."""
 
     serves: Workload | None = None
-    """What :meth:`serve` has started last; None: it serves what it was rented for."""
+    """What the server serves that it leads to, where a test has started that; None: what it was rented for."""
 
     def __repr__(self) -> str:
         return f"<VastInstance {self.id} on machine {self.offer.machine_id} at {self.endpoint}>"
@@ -100,11 +100,24 @@ class VastInstance(InstanceCalls):
 
     def serve(self, workload: Workload) -> Lease:
         __tracebackhide__ = True
-        self._lease = super().serve(workload)
-        self.serves = workload
-        return self._lease
+        return self.leads_to(super().serve(workload), workload)
 
     serve.__doc__ = InstanceCalls.serve.__doc__
+
+    def serve_beside(self, workload: Workload) -> Lease:
+        __tracebackhide__ = True
+        return self.leads_to(super().serve_beside(workload), workload)
+
+    serve_beside.__doc__ = InstanceCalls.serve_beside.__doc__
+
+    def leads_to(self, lease: Lease, workload: Workload) -> Lease:
+        """Lead to this one of two servers that run at a time from now on, also in the test's report.
+
+        :param lease: What :meth:`serve` or :meth:`serve_beside` has returned.
+        :param workload: What was started then.
+        """
+        self._lease, self.serves = lease, workload
+        return lease
 
     def measure(self, load: Load, seconds: float = 10.0, *, blames: bool = True) -> Measurement:
         """Measure the server under a load that is made on the instance itself. The run's report has the result, too.

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Unpack
 from urllib.parse import quote
@@ -154,6 +156,15 @@ class TritonAdapter(HttpServer):
         arguments = shlex.join([*here, *loopback, *only, *workload.args])
         return Launch(f'exec tritonserver --http-address "${{VASTGPU_HOST:-127.0.0.1}}" {arguments}\n')
 
+    def further_ports(self, workload: Workload) -> frozenset[int]:
+        """Those of gRPC and of the metrics, unless its arguments turn them off."""
+        ports = set[int]()
+        for service, its in _OTHER_PORTS.items():
+            port = _given(workload.args, f"--{service}-port") or str(its)
+            if _given(workload.args, f"--allow-{service}").lower() not in ("false", "0") and port.isdecimal():
+                ports.add(int(port))
+        return frozenset(ports)
+
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it lives, and what is loaded; then whether it and each model are ready; then the inference.
 
@@ -211,6 +222,12 @@ class TritonAdapter(HttpServer):
 def _controlled(workload: Workload) -> bool:
     """Whether the workload's own arguments say which models are loaded."""
     return any(argument.startswith(_CONTROL) for argument in workload.args)
+
+
+def _given(args: Sequence[str], option: str) -> str:
+    """The value of the server's argument of that name; empty: it has none."""
+    words = [word for argument in args for word in argument.split("=", 1)]
+    return next((value for name, value in pairwise(words) if name == option), "")
 
 
 def _path(name: str, version: str) -> str:

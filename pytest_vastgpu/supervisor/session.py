@@ -121,9 +121,18 @@ class Session:
         """See :meth:`Leases.apart`."""
         return self._pool.apart(one, other)
 
+    def clash(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.clash`."""
+        return self._pool.clash(one, other)
+
     def serve(self, label: str, workload: Workload) -> Lease:
         """See :meth:`InstanceCalls.serve`."""
         self._pool.serve(label, workload)
+        return self._access.lease(label)
+
+    def serve_beside(self, label: str, workload: Workload) -> Lease:
+        """See :meth:`InstanceCalls.serve_beside`."""
+        self._pool.serve(label, workload, beside=True)
         return self._access.lease(label)
 
     def tell(self, text: str) -> None:

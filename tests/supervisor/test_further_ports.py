@@ -59,7 +59,7 @@ def test_a_port_is_forwarded_once_and_until_the_end(tmp_path: Path, monkeypatch:
     with pytest.raises(VastGpuError, match=r"port 8001 leads nowhere: instance \d+ is gone"):
         access.address(label, GRPC)
     with pytest.raises(VastGpuError, match="port 8001 leads nowhere: the instance is given back"):
-        rental.further_ports.open(GRPC)
+        rental.ports.open(GRPC)
 
 
 def test_the_servers_own_port_has_the_address_of_the_endpoint(tmp_path: Path) -> None:

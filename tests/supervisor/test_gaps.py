@@ -208,7 +208,7 @@ def test_an_ssh_server_that_is_away_for_a_moment_costs_no_attempt(lives_on: Live
     assert_nothing_is_left(life)
 
 
-@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.UNPACK, job.START])
+@pytest.mark.parametrize("command", [judge.SCRIPT, job.MAKE_FOLDERS, job.UNPACK, job.start()])
 def test_a_connection_that_breaks_while_the_instance_is_prepared_costs_no_attempt(
     lives_on: LivesOn, tmp_path: Path, command: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_connection_that_breaks_twice_costs_no_attempt(lives_on: LivesOn) -> N
     assert reasons(life) == ["ready"]
 
 
-def test_a_port_that_is_forwarded_when_the_connection_breaks_is_not_left_open(
+def test_a_port_that_is_forwarded_when_the_connection_breaks_is_used_once_it_is_back(
     lives_on: LivesOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     life = lives_on(Script(), Script())
@@ -301,8 +301,10 @@ def test_a_port_that_is_forwarded_when_the_connection_breaks_is_not_left_open(
 
     monkeypatch.setattr(life.connector, "forward", breaks)
     life.bring_up()
-    assert [each.closed for each in life.connector.forwards] == [True, False]
+    (forwarded,) = life.connector.forwards
+    assert not forwarded.closed
     life.rentals[0].give_back()
+    assert forwarded.closed
     assert_nothing_is_left(life)
 
 

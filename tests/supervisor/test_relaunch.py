@@ -77,7 +77,7 @@ def test_another_workload_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert rental.restarted == "", "it has had no server before"
     assert rental.mark().start == before.start + 1
     assert [forward.port for forward in life.connector.forwards] == [8000, 9000]
-    assert [forward.closed for forward in life.connector.forwards] == [True, False]
+    assert [forward.closed for forward in life.connector.forwards] == [False, False], "until it is given back"
     assert [text for text in told(life)[-5:] if not text.startswith("warming")] == [
         "starting scripted 'other' in place of scripted",
         "server launched",
@@ -89,6 +89,7 @@ def test_another_workload_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert len(life.provider.instances) == 1
     rental.give_back()
     assert_nothing_is_left(life)
+    assert all(forward.closed for forward in life.connector.forwards)
 
 
 def test_the_same_port_keeps_the_endpoint(tmp_path: Path) -> None:
@@ -104,8 +105,8 @@ def test_a_restart_of_a_server_that_runs_stops_it_first_and_tells_who_had_it(tmp
     (rental,) = life.rentals
     before = rental.mark()
     restart(context(life), GROWN)
-    steps = [command for command in there(life).commands if command in (STOP, job.START)]
-    assert steps == [job.START, STOP, job.START]
+    steps = [command for command in there(life).commands if command in (STOP, job.start())]
+    assert steps == [job.start(), STOP, job.start()]
     assert f"starting the server again because {GROWN}; what it had in memory is lost" in told(life)
     lost = f"server started again, since the one before was stopped because {GROWN}; what that had in memory is lost"
     assert rental.restarted == lost
@@ -208,7 +209,7 @@ def test_a_new_server_that_dies_has_the_verdict_of_its_workload(tmp_path: Path) 
     assert_nothing_is_left(life)
 
 
-@pytest.mark.parametrize("at", [STOP, job.MAKE_FOLDERS, job.START])
+@pytest.mark.parametrize("at", [STOP, job.MAKE_FOLDERS, job.start()])
 def test_a_connection_that_breaks_on_the_way_is_made_again(tmp_path: Path, at: str) -> None:
     life = life_of(tmp_path, Script())
     there(life).script = replace(there(life).script, breaks_at=at)

@@ -145,7 +145,8 @@ class Instance:
     created: float
     keys: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    launched: float | None = None
+    launched: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When the present start of a server was, and its number, by the server's folder."""
     starts: int = 0
     lease_ends: float = float("inf")
     looks: int = 0
@@ -158,13 +159,11 @@ class Instance:
     inputs: dict[str, bytes] = field(default_factory=dict)
     """The last input of each command that has got one."""
 
-    @property
-    def end(self) -> tuple[End | None, float]:
-        """How the present start of the server ends, and when."""
-        ends = self.script.ends[self.starts - 1 : self.starts]
-        if self.launched is None or not ends:
-            return None, float("inf")
-        return ends[0], self.launched + self.script.start_s + ends[0].after_s
+    def end(self, folder: str) -> tuple[End | None, float]:
+        """How the present start of a server ends, and when."""
+        launched, start = self.launched.get(folder, (0.0, 0))
+        ends = self.script.ends[start - 1 : start] if start else ()
+        return (ends[0], launched + self.script.start_s + ends[0].after_s) if ends else (None, float("inf"))
 
 
 class MemoryProvider:
@@ -396,12 +395,13 @@ class MemoryConnection:
             return 0, "same\n" * (instance.inputs[command].count(b"\n") // 2)
         if command.startswith(AT_ONCE):
             return self._at_once(instance, command)
-        if command == job.START:
-            instance.launched = self._clock.monotonic()
+        if command in (job.start(), job.start(job.BESIDE)):
             instance.starts += 1
+            folder = job.HOME if command == job.start() else job.BESIDE
+            instance.launched[folder] = self._clock.monotonic(), instance.starts
             return 0, ""
-        if command.startswith(f"cd {job.HOME} || exit 1\nlistens()"):
-            return 0, self._look(instance)
+        if looks := re.match(r"cd (\S+) \|\| exit 1\nlistens\(\)", command):
+            return 0, self._look(instance, looks[1])
         if "\nbase=\n" in command:
             return 0, instance.script.elsewhere
         match shlex.split(command):
@@ -433,8 +433,8 @@ class MemoryConnection:
             lines.append(f"probe {number} {code} 0 {output.encode().hex()} \n")
         return 0, "".join(lines)
 
-    def _look(self, instance: Instance) -> str:
-        end, at = instance.end
+    def _look(self, instance: Instance, folder: str) -> str:
+        end, at = instance.end(folder)
         if end is None or self._clock.monotonic() < at:
             return f"{job.LISTENING}\n"
         return f"{job.DEAF}\n" if end.exit_code is None else f"{job.ENDED} {end.exit_code}\n"
@@ -472,8 +472,8 @@ class MemoryConnection:
             self._clock.at(0.0, lambda: stream.end(None))
         elif (setup := re.search(r"^sent=(\d+)$", command, re.MULTILINE)) is not None:
             self._set_up(instance, stream, int(setup[1]))
-        elif ".vastgpu/watch.sh" in command:
-            self._watch(instance, stream)
+        elif watches := re.search(r"(\S+)/watch\.sh ", command):
+            self._watch(instance, stream, watches[1])
         else:
             words = shlex.split(command)
             for word in words[1:]:
@@ -492,11 +492,11 @@ class MemoryConnection:
             self._clock.at(at, lambda text=text: stream.line(text))  # type: ignore[misc] # bound now
         self._clock.at(at, lambda: stream.end(script.setup_code))
 
-    def _watch(self, instance: Instance, stream: MemoryStream) -> None:
+    def _watch(self, instance: Instance, stream: MemoryStream, folder: str) -> None:
         """What the watcher tells of the scripted server."""
-        if instance.launched is None:
+        if folder not in instance.launched:
             return  # there is no log, and nothing runs
-        script, offset, began = instance.script, 0, instance.launched
+        script, offset, (began, start) = instance.script, 0, instance.launched[folder]
         for number, text in enumerate(script.log, 1):
             data = f"{text}\n".encode()
             line = f"log {offset} {data.hex()}"
@@ -506,11 +506,11 @@ class MemoryConnection:
         for at, line in script.updates:
             self._clock.at(began + at - self._clock.monotonic(), lambda line=line: stream.line(line))  # type: ignore[misc]
         code, took_s = script.exit_code, script.start_s
-        if instance.starts > script.ready_starts:
+        if start > script.ready_starts:
             code, took_s = 1, script.start_s / 4
         if code is not None:
             self._clock.at(began + took_s - self._clock.monotonic(), lambda: stream.line(f"server {code}"))
-        end, at = instance.end
+        end, at = instance.end(folder)
         if end is not None and code is None:
             if end.says:
                 last = f"log {offset} {end.says.encode().hex()}"

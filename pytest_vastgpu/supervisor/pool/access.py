@@ -111,7 +111,7 @@ class InstanceAccess:
             raise VastGpuError(f"port {port} leads nowhere: instance {rental.instance_id} is {rental.state.value}")
         if port == rental.workload.port:
             return urlsplit(rental.endpoint).netloc
-        forward = rental.further_ports.open(port)
+        forward = rental.ports.open(port)
         if not forward.answers():
             raise VastGpuError(_no_way(rental, port))
         return urlsplit(forward.url).netloc

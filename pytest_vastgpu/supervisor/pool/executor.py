@@ -42,9 +42,10 @@ from pytest_vastgpu.supervisor.rental.rental import Rental
 
 @dataclass
 class _Serving:
-    """A test has the server of its own instance replaced."""
+    """A test has the server of its own instance replaced, or a second one started beside it."""
 
     workload: Workload
+    beside: bool
     over: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
 
@@ -170,9 +171,14 @@ class PlanExecutor:
         login, ports_matter = services.image_login, self._settings.expose
         return reuse.apart(one, adapters[one.adapter], other, adapters[other.adapter], login, ports_matter)
 
-    def serve(self, label: str, workload: Workload) -> None:
-        """See :meth:`InstanceCalls.serve`. The caller waits."""
-        serving = _Serving(workload)
+    def clash(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.clash`."""
+        adapters = self._adapters
+        return reuse.clash(one, adapters[one.adapter], other, adapters[other.adapter], self._settings.expose)
+
+    def serve(self, label: str, workload: Workload, *, beside: bool) -> None:
+        """See :meth:`InstanceCalls.serve`, and :meth:`InstanceCalls.serve_beside`. The caller waits."""
+        serving = _Serving(workload, beside)
         with self._changed:
             slot, rental = self._planner.of(label), self._registry[label]
             if slot is None or self._closed:
@@ -181,13 +187,15 @@ class PlanExecutor:
                 raise VastGpuError("the instance has been given back, and serves nothing any more")
             if slot.owner is None:
                 raise ConfigurationError(
-                    "serve() replaces the server of an instance of the test's own, and this one is shared with other "
-                    "tests: rent one with vast_instance_factory"
+                    "serve() and serve_beside() are for an instance of the test's own, and this one is shared with "
+                    "other tests: rent one with vast_instance_factory"
                 )
             if slot.number in self._busy:
                 raise VastGpuError("another thread of the test replaces the server of this instance already")
             if why := reuse.takes(rental, workload, self._adapters[workload.adapter]):
                 raise ConfigurationError(f"this instance cannot run {workload_line(workload)}: {why}")
+            if beside and (why := rental.is_full or self.clash(rental.workload, workload)):
+                raise ConfigurationError(f"{workload_line(workload)} cannot be served beside {rental.purpose}: {why}")
             rental.cost.will_bring(rental.workload, workload)
             self._busy.add(slot.number)
             self._background(partial(self._serve, serving), slot, f"vastgpu-serve-{label}")
@@ -201,7 +209,7 @@ class PlanExecutor:
         rental = self._registry[slot.label]
         adapter = self._adapters[serving.workload.adapter]
         try:
-            failed = self._opened.serve(rental, serving.workload, adapter, slot.cancel)
+            failed = self._opened.serve(rental, serving.workload, adapter, slot.cancel, beside=serving.beside)
             if failed is not None:
                 serving.error = failed
                 self.losses.lose(rental, *filter(None, (attempt.verdict for attempt in failed.attempts)))
@@ -209,6 +217,8 @@ class PlanExecutor:
             ended = rental.cut_short if isinstance(error, Cancelled) else None  # or the run is ending
             serving.error = error if ended is None else self._opened.not_ready(rental, serving.workload, ended)
         finally:
+            if serving.error is not None:  # beside what has not started, one may run: it is given back, and not lost
+                rental.servers.replace("was stopped", by_test=True)
             with self._changed:
                 self._busy.discard(slot.number)
                 if serving.error is not None and slot.phase is not SlotPhase.ENDING:

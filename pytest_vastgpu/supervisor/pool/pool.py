@@ -301,10 +301,15 @@ class InstancePool:
         self._check({"the baseline": one, "the candidate": other})
         return self._executor.apart(one, other)
 
-    def serve(self, label: str, workload: Workload) -> None:
-        """See :meth:`InstanceCalls.serve`."""
+    def clash(self, one: Workload, other: Workload) -> str:
+        """See :meth:`Leases.clash`."""
+        self._check({"the baseline": one, "the candidate": other})
+        return self._executor.clash(one, other)
+
+    def serve(self, label: str, workload: Workload, *, beside: bool = False) -> None:
+        """See :meth:`InstanceCalls.serve`, and :meth:`InstanceCalls.serve_beside`."""
         self._check({"serve": workload})
-        self._executor.serve(label, workload)
+        self._executor.serve(label, workload, beside=beside)
 
     # --------------------------------------------------------------- reports
 

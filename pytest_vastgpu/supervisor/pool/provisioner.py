@@ -37,6 +37,7 @@ from pytest_vastgpu.servers.host import alike
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.pool.kinds import of_one_kind
 from pytest_vastgpu.supervisor.rental.bringup import bring_up
+from pytest_vastgpu.supervisor.rental.bringup import launch_beside
 from pytest_vastgpu.supervisor.rental.bringup import relaunch
 from pytest_vastgpu.supervisor.rental.bringup import restart
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
@@ -255,10 +256,11 @@ class Provisioner:
         return None
 
     def serve(
-        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, *, beside: bool = False
     ) -> ProvisioningFailed | None:
         """Replace the server of an instance, as the test wants whose own it is, by that of a workload that it takes.
 
+        :param beside: Whether the server goes on, and the workload's is started beside it.
         :returns: Why it does not start, with the attempt; None: it serves.
         :raises VastGpuError: our own fault, or the market's; the state of the instance is unknown then.
         :raises Cancelled: the instance is given back.
@@ -266,7 +268,10 @@ class Provisioner:
         context = BringUpContext(self.services, rental, adapter, cancel)
         try:
             with rental.in_detail():  # it may be one of many times
-                relaunch(context, workload, name=self.names[workload], by_test=True)
+                if beside:
+                    launch_beside(context, workload, self.names[workload])
+                else:
+                    relaunch(context, workload, name=self.names[workload], by_test=True)
         except AttemptFailed as failed:
             return self.not_ready(rental, workload, failed.verdict)
         return None

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.reporting import artifacts
 from pytest_vastgpu.ssh.base import Connection
-from pytest_vastgpu.supervisor.rental.server import job
 
 PROBE_LIMIT_S = 4.0
 CONTAINER_LOG_LINES = 2000
@@ -31,7 +31,6 @@ _SERVER_LOG = "server.log"
 PROBES = tuple(
     Probe(name, command, PROBE_LIMIT_S)
     for name, command in (
-        (_SERVER_LOG, f"tail -c {artifacts.FILE_CHARS} {job.HOME}/server.log"),
         ("nvidia-smi.txt", "nvidia-smi -q"),
         ("dmesg-xid.txt", "dmesg | grep -E 'NVRM|Xid' | tail -n 200"),
         ("ps.txt", "ps -eo pid,ppid,stat,etime,rss,args || ps"),
@@ -41,6 +40,15 @@ PROBES = tuple(
     )
 )
 """Probes for evidence. A probe's name is the file that takes its output."""
+
+
+def with_log(folder: str) -> Sequence[Probe]:
+    """All of them, and the log of a server.
+
+    :param folder: The server's, see :func:`~pytest_vastgpu.supervisor.rental.server.job.start`.
+    """
+    return Probe(_SERVER_LOG, f"tail -c {artifacts.FILE_CHARS} {folder}/server.log", PROBE_LIMIT_S), *PROBES
+
 
 Source = Callable[[], Mapping[str, str]]
 """Returns files by name. It may raise any exception, and may never return."""

@@ -37,7 +37,6 @@ from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import whose
 from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.servers.archive import Brought
-from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.cleanup.destroy import NotDestroyed
 from pytest_vastgpu.supervisor.cleanup.destroy import cause_of
@@ -47,7 +46,7 @@ from pytest_vastgpu.supervisor.rental import loss
 from pytest_vastgpu.supervisor.rental import self_check
 from pytest_vastgpu.supervisor.rental.cost import RentalCost
 from pytest_vastgpu.supervisor.rental.deadman import DeadmanState
-from pytest_vastgpu.supervisor.rental.further_ports import FurtherPorts
+from pytest_vastgpu.supervisor.rental.forwarded_ports import ForwardedPorts
 from pytest_vastgpu.supervisor.rental.heartbeat import Heartbeat
 from pytest_vastgpu.supervisor.rental.keep import NotKept
 from pytest_vastgpu.supervisor.rental.server import job
@@ -105,10 +104,9 @@ class Rental:
         """What was brought of each file for its server, by name."""
         self.api_key = secrets.token_hex(24)  # a "-" at its start would be an option on a command line
         self.heartbeat: Heartbeat | None = None
-        self._forward: Forward | None = None
-        self.further_ports = FurtherPorts(
-            lambda port: services.connector.forward(self.connected.connection_if_any, port)
-        )
+        self.folder = job.HOME
+        """Where the server that was started last has its files, see :func:`.server.job.start`."""
+        self.ports = ForwardedPorts(lambda port: services.connector.forward(self.connected.connection_if_any, port))
         self.servers = Starts()
         self.ready_at = 0.0
         """When its server became ready: epoch seconds."""
@@ -144,8 +142,8 @@ class Rental:
 
     def read_log(self) -> str:
         """What the setup command, if there is one, and the server have printed so far."""
-        logs = f"{job.HOME}/setup.log {job.HOME}/server.log" if self.workload.setup else f"{job.HOME}/server.log"
-        result = self.connected.run(f"cat {logs} | tail -c {LOG_KEEP_CHARS}", timeout_s=30)
+        setup = f"{job.HOME}/setup.log " if self.workload.setup else ""
+        result = self.connected.run(f"cat {setup}{self.folder}/server.log | tail -c {LOG_KEEP_CHARS}", timeout_s=30)
         return result.stdout
 
     @property
@@ -209,9 +207,14 @@ class Rental:
         """See :attr:`WatchedServer.doubtful`."""
         return self.servers[-1].doubtful
 
+    @property
+    def is_full(self) -> str:
+        """Why no server can be started beside its own, in a sentence; empty where one can."""
+        return "one was started there already; serve() ends both" if self.folder == job.BESIDE else ""
+
     def touched(self) -> None:
         """See :meth:`WatchedServer.touched`."""
-        self.servers[-1].touched()
+        self.servers.touched()
 
     @property
     def restarted(self) -> str:
@@ -277,9 +280,7 @@ class Rental:
             if self.heartbeat is not None:
                 self._whatever_happens(self.heartbeat.stop)
             self._whatever_happens(self.servers.close)
-            if self._forward is not None:
-                self._whatever_happens(self._forward.close)
-            self._whatever_happens(self.further_ports.close)
+            self._whatever_happens(self.ports.close)
             if self.connection is not None:
                 self._whatever_happens(self.connection.close)
             if self.state is State.KEPT:
@@ -344,7 +345,7 @@ class Rental:
             }
         }
         if connection is not None:
-            sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.PROBES))
+            sources["SSH"] = lambda: evidence.probe_files(connection.probe_all(evidence.with_log(self.folder)))
         case = evidence.Case(failed, self.facts, self.log, self._services.events.path)
         try:
             limit_s, ending = self._services.timeouts.evidence_s, self._services.ending
@@ -479,17 +480,29 @@ class Rental:
         :param by_test: Whether the test that uses it has that done.
         """
         before, same = self.purpose, workload == self.workload
-        self.cost.brings(self.workload, workload)
-        self.workload, self.purpose = workload, sanitize.line(name)
-        self.start, self.log = None, ""
+        self._starts_next(workload, name, job.HOME)
         if same:
             because = f" because {sanitize.line(why)}" if why else ""
-            self.servers[-1].replace(f"was stopped{because}", by_test=by_test)
+            self.servers.replace(f"was stopped{because}", by_test=by_test)
             text = words(workload).begins_again.format(because)
         else:
-            self.servers[-1].replace(f"was stopped for {self.purpose}", by_test=by_test)
+            self.servers.replace(f"was stopped for {self.purpose}", by_test=by_test)
             text = f"starting {self.purpose} in place of {before}"
         self.enter(State.WARMING, text)
+
+    def adds_server(self, workload: Workload, name: str) -> None:
+        """The server of another workload is started beside its own, which goes on.
+
+        :param name: The workload's name.
+        """
+        before = self.purpose
+        self._starts_next(workload, name, job.BESIDE)
+        self.enter(State.WARMING, f"starting {self.purpose} beside {before}")
+
+    def _starts_next(self, workload: Workload, name: str, folder: str) -> None:
+        self.cost.brings(self.workload, workload)
+        self.workload, self.purpose, self.folder = workload, sanitize.line(name), folder
+        self.start, self.log = None, ""
 
     def shows(self, text: str, window: str = "", window_s: float = 0.0, left_s: float = 0.0) -> None:
         """Note what goes on, for people who wait, until the next state begins.
@@ -502,11 +515,8 @@ class Rental:
         """Take the server's whole log so far."""
         self.log = log
 
-    def ready(self, endpoint: str, forward: Forward | None, server: WatchedServer) -> None:
+    def ready(self, endpoint: str, server: WatchedServer) -> None:
         """The server is ready; tests may use the endpoint."""
-        before, self._forward = self._forward, forward
-        if before is not None and before is not forward:
-            before.close()
         first, took_s = not self.ready_at, self._clock.monotonic() - self._entered
         self.endpoint, self.ready_at = endpoint, self._clock.time()
         self.servers.add(server)
@@ -524,11 +534,6 @@ class Rental:
     def connected(self) -> ReconnectingConnection:
         """The connection, from *reachable* on."""
         return self._from(State.REACHABLE, self.connection)
-
-    @property
-    def forward(self) -> Forward | None:
-        """The port at which tests reach the server; None where the market publishes the port."""
-        return self._forward
 
     @property
     def beating(self) -> Heartbeat:

@@ -108,9 +108,9 @@ class _OnTheClock(Provisioner):
         return super().provision(workload, adapter, self.cancel, run, before, other_than)
 
     def serve(
-        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, *, beside: bool = False
     ) -> ProvisioningFailed | None:
-        return super().serve(rental, workload, adapter, self.cancel)
+        return super().serve(rental, workload, adapter, self.cancel, beside=beside)
 
     def use_again(
         self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str

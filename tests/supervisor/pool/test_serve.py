@@ -53,7 +53,7 @@ def other(scene: Scene, **changes: Any) -> Workload:
 def commands(scene: Scene) -> list[str]:
     """The servers that were ended and started, on the only instance."""
     (instance,) = scene.life.provider.instances.values()
-    return [{STOP: "stop", job.START: "start"}[each] for each in instance.commands if each in (STOP, job.START)]
+    return [{STOP: "stop", job.start(): "start"}[each] for each in instance.commands if each in (STOP, job.start())]
 
 
 def test_the_server_is_replaced_by_another_and_back(scene_of: Callable[..., Scene]) -> None:
@@ -171,7 +171,7 @@ def test_whatever_happens_the_instance_is_given_back(
     scene = scene_of(Script())
     rental = scene.rent("one", own=True)
 
-    def breaks(*_: object) -> None:
+    def breaks(*_: object, **__: object) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(scene.provisioner, "serve", breaks)
@@ -205,7 +205,7 @@ def test_a_test_that_is_over_meanwhile_ends_it(
     rental = scene.rent("one", own=True)
     begun = threading.Event()
 
-    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken) -> None:
+    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken, *, beside: bool) -> None:
         begun.set()
         cancel.wait(1e9)
 
@@ -251,7 +251,7 @@ def test_an_instance_that_is_taken_away_meanwhile_says_why(
     scene = scene_of(Script())
     rental = scene.rent("one", own=True)
 
-    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken) -> None:
+    def waits(_rental: Rental, _workload: Workload, _adapter: Adapter, cancel: CancelToken, *, beside: bool) -> None:
         ends(scene, rental)
         cancel.wait(1e9)
 

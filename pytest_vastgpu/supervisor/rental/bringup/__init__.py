@@ -26,6 +26,7 @@ from pytest_vastgpu.supervisor.rental.bringup.launch import launch
 from pytest_vastgpu.supervisor.rental.bringup.market_reports import MarketReports
 from pytest_vastgpu.supervisor.rental.bringup.stop import stop
 from pytest_vastgpu.supervisor.rental.bringup.warmup import warm_up
+from pytest_vastgpu.supervisor.rental.server import job
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
 from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from pytest_vastgpu.supervisor.rental.services import AttemptFailed
@@ -93,6 +94,19 @@ def relaunch(
     _through_gaps(context, lambda: _prepare_again(context))
 
 
+def launch_beside(context: BringUpContext, workload: Workload, name: str) -> None:
+    """Start the server of a second workload beside that of a ready instance, which goes on.
+
+    :param context: With the adapter of the workload.
+    :param workload: See :func:`~pytest_vastgpu.supervisor.rental.reuse.clash`.
+    :param name: As for :func:`relaunch`.
+    :raises AttemptFailed: as :func:`relaunch`.
+    :raises Cancelled: the instance is given back.
+    """
+    context.rental.adds_server(workload, name)
+    _through_gaps(context, lambda: _prepare_again(context))
+
+
 def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
     """Take a step, and take it again where SSH fails on an instance that is not lost.
 
@@ -139,14 +153,15 @@ def _prepare(context: BringUpContext, reports: MarketReports) -> None:
 
 
 def _prepare_again(context: BringUpContext) -> None:
-    """Take an instance whose server is replaced to *ready* again.
+    """Take an instance whose server is replaced, or gets a second one beside it, to *ready* again.
 
     :raises ConnectFailed: if SSH does not let us in.
     """
     rental = context.rental
     context.go_on()
     if rental.start is None:
-        stop(context)
+        if rental.folder == job.HOME:
+            stop(context)
         rental.launched(launch(context))
     monitor = warm_up(context)
     _open(context, monitor, *open_again(context))
@@ -155,23 +170,18 @@ def _prepare_again(context: BringUpContext) -> None:
 def _open(context: BringUpContext, monitor: ServerMonitor, endpoint: str, forward: Forward | None) -> None:
     """From now on tests may use the server."""
     rental = context.rental
-    try:
-        server = WatchedServer(
-            monitor,
-            rental.connected,
-            forward,
-            rental.workload,
-            context.adapter,
-            rental.api_key,
-            rental.tell,
-            rental.record,
-            context.services.clock,
-        )
-    except BaseException:
-        if forward is not None and forward is not rental.forward:
-            forward.close()
-        raise
-    rental.ready(endpoint, forward, server)
+    server = WatchedServer(
+        monitor,
+        rental.connected,
+        forward,
+        rental.workload,
+        context.adapter,
+        rental.api_key,
+        rental.tell,
+        rental.record,
+        context.services.clock,
+    )
+    rental.ready(endpoint, server)
 
 
 def _check_lost(context: BringUpContext) -> None:

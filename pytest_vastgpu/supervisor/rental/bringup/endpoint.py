@@ -1,6 +1,6 @@
 """From *warming* to *ready*: opens the URL at which tests reach the server.
 
-Further ports are forwarded when a test asks for them, see :mod:`~pytest_vastgpu.supervisor.rental.further_ports`.
+Other ports are forwarded when a test asks for them, see :mod:`~pytest_vastgpu.supervisor.rental.forwarded_ports`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,17 @@ def open_endpoint(context: BringUpContext, reports: MarketReports) -> tuple[str,
 
 
 def open_again(context: BringUpContext) -> tuple[str, Forward | None]:
-    """Open the endpoint of another start of the server; it stays the same where the port does.
+    """Open the endpoint of another start of a server; it stays the same where the port does.
 
     A published port cannot change: see :func:`~pytest_vastgpu.supervisor.rental.reuse.takes`.
     """
-    rental = context.rental
-    if rental.forward is None or rental.servers[-1].port == rental.workload.port:
-        return rental.endpoint, rental.forward
+    if not context.rental.workload.port or context.services.settings.expose:
+        return context.rental.endpoint, None
     return _tunnel(context)
 
 
 def _tunnel(context: BringUpContext) -> tuple[str, Forward]:
-    rental = context.rental
-    forward = context.services.connector.forward(rental.connected.connection_if_any, rental.workload.port)
+    forward = context.rental.ports.open(context.rental.workload.port)
     return forward.url, forward
 
 

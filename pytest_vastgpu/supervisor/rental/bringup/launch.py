@@ -18,7 +18,7 @@ LIMIT_S = 30.0
 
 
 def launch(context: BringUpContext) -> Launched:
-    """Start the server; what is left of an earlier start is ended.
+    """Start the rental's server; what is left of an earlier start is ended.
 
     :raises AttemptFailed: if the host can neither write files nor start processes, its login runs no command, or the
         workload's setup fails.
@@ -32,17 +32,19 @@ def launch(context: BringUpContext) -> Launched:
     made = check_ran(connection.run(job.MAKE_FOLDERS, timeout_s=LIMIT_S), connection)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose
     try:
-        for name, text in job.files_of(start, rental.api_key, host, dict(workload.env), workload.setup).items():
-            connection.write_file(f"{job.HOME}/{name}", text.encode())
+        env, folder = dict(workload.env), rental.folder
+        for name, text in job.files_of(start, rental.api_key, host, env, workload.setup, folder).items():
+            connection.write_file(f"{folder}/{name}", text.encode())
     except TransferFailed as failed:
         check_ran(failed.result, connection)
         raise _cannot_start(made.stderr or str(failed)) from failed
-    bring(context)
-    if workload.setup:
-        set_up(context)
+    if folder == job.HOME:  # a second server has the files and the setup of the first one
+        bring(context)
+        if workload.setup:
+            set_up(context)
     # Where the connection breaks, the server may have been started or not. It is started again, which ends an earlier
     # start; its log tells nothing, since it may be that of the server before.
-    started = check_ran(connection.run(job.START, timeout_s=LIMIT_S), connection)
+    started = check_ran(connection.run(job.start(folder), timeout_s=LIMIT_S), connection)
     if not started.ok:
         raise _cannot_start(started.stderr or f"exit code {started.exit_code}")
     return Launched(start, headers)

@@ -43,7 +43,8 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
     samples = [give_up.ProgressSample(0.0, Progress("launched"))]
     env = {job.API_KEY: rental.api_key}
     told = ""
-    with closing(ServerMonitor(rental.connected, probes, env, LOG_KEEP_CHARS, context.cancel, clock)) as monitor:
+    watched = rental.connected, probes, env, LOG_KEEP_CHARS, context.cancel, clock, rental.folder
+    with closing(ServerMonitor(*watched)) as monitor:
         while True:
             context.go_on()
             monitor.keep_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,22 +29,14 @@ HOME = ".vastgpu"
 """Directory of our files on an instance, relative to the home directory, where every SSH session starts."""
 WORK = f"{HOME}/work"
 """The server's working directory."""
+BESIDE = f"{HOME}/beside"
+"""Directory of what a second server has for itself: its log, its process, its environment. All else both share."""
 API_KEY = "VASTGPU_API_KEY"
 """The variable in which the server and every probe have the instance's random key."""
 HOST = "VASTGPU_HOST"
 """The variable with the address on which the server should listen."""
 KILLED_EXIT_CODE = 137
 """Exit code reported for a server that ended without leaving one: something killed it and its shell."""
-
-START = f"""\
-cd {WORK} || exit 1
-if read -r pid < ../pid; then kill -9 "-$pid"; fi 2>/dev/null
-rm -f ../exit_code ../pid ../server.log ../alive
-mkfifo ../alive
-: > ../server.log
-setsid nohup sh ../run.sh > /dev/null 2>&1 < /dev/null &
-"""
-"""Starts ``run.sh`` so that it outlives the SSH session. What is left of an earlier start is ended."""
 
 LISTENING, ENDED, DEAF = "listening", "ended", "deaf"
 """The answers of :func:`look`; what :func:`~pytest_vastgpu.supervisor.rental.server.state.parse` takes for the end of a
@@ -60,13 +53,15 @@ _KILL_LOOKS = 100
 _STOP = f"""\
 cd {HOME} || exit 1
 read -r key
-session=none
-[ -e exit_code ] || read -r session < pid
+sessions=' '
+for each in . beside; do
+  [ -e $each/exit_code ] || ! read -r session < $each/pid || sessions="$sessions$session "
+done 2>/dev/null
 all() {{
   for stat in /proc/[0-9]*/stat; do
     read -r line < "$stat" || continue
     set -- ${{line##*) }}
-    if [ "$4" = "$session" ] && [ "$1" != Z ]; then echo "${{line%% *}}"; fi
+    case $sessions in *" $4 "*) [ "$1" = Z ] || echo "${{line%% *}}" ;; esac
   done
   printf '{API_KEY}=%s\n' "$key" | grep -slFf - /proc/[0-9]*/environ | tr -cd '0-9\n'
 }}
@@ -123,15 +118,24 @@ done
 it ends. ``@`` is the number of lines that were received before the session broke. ``%`` is a key of all that the setup
 command depends on: another key runs it once more."""
 
-RUN_SCRIPT = """\
-[ ! -p "$HOME/.vastgpu/alive" ] || exec 9<>"$HOME/.vastgpu/alive"
-echo $$ > "$HOME/.vastgpu/pid"
-. "$HOME/.vastgpu/image_env.sh"
-. "$HOME/.vastgpu/env.sh"
-sh "$HOME/.vastgpu/start.sh" > "$HOME/.vastgpu/server.log" 2>&1 9>&-
+_START = f"""\
+cd {WORK} || exit 1
+if read -r pid < @/pid; then kill -9 "-$pid"; fi 2>/dev/null
+rm -rf @/exit_code @/pid @/server.log @/alive @/beside/*
+mkfifo @/alive
+: > @/server.log
+setsid nohup sh @/run.sh > /dev/null 2>&1 < /dev/null &
+"""
+
+_RUN = f"""\
+[ ! -p "$HOME/@/alive" ] || exec 9<>"$HOME/@/alive"
+echo $$ > "$HOME/@/pid"
+. "$HOME/{HOME}/image_env.sh"
+. "$HOME/@/env.sh"
+sh "$HOME/@/start.sh" > "$HOME/@/server.log" 2>&1 9>&-
 code=$?
 read -r up _ < /proc/uptime
-echo "$code ${up:-}" > "$HOME/.vastgpu/exit_code.new" && mv "$HOME/.vastgpu/exit_code.new" "$HOME/.vastgpu/exit_code"
+echo "$code ${{up:-}}" > "$HOME/@/exit_code.new" && mv "$HOME/@/exit_code.new" "$HOME/@/exit_code"
 """
 """Runs the server in the foreground and leaves its exit code, and when that was. It holds a pipe open: a reader
 learns of the end at once."""
@@ -184,16 +188,28 @@ def lists(port: int) -> str:
     return f"grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
-def look(port: int, settle_s: float = 0.0) -> str:
+def start(folder: str = HOME) -> str:
+    """The command that starts ``run.sh`` so that it outlives the SSH session.
+
+    What is left of an earlier start is ended. The first server comes before the one beside it, of which nothing is left
+    then: :func:`stop` ends both.
+
+    :param folder: :data:`HOME`, or :data:`BESIDE` for a second server.
+    """
+    return _START.replace("@", posixpath.relpath(folder, WORK))
+
+
+def look(port: int, settle_s: float = 0.0, folder: str = HOME) -> str:
     """The command that says what has become of the server: :data:`LISTENING`, :data:`ENDED` or :data:`DEAF`.
 
     A process that lives and does not listen gets two seconds. Only where :func:`lists` has succeeded before, its end
     means that.
 
     :param settle_s: Seconds that a server that listens gets, too: it may be about to end.
+    :param folder: As for :func:`start`.
     """
     return f"""\
-cd {HOME} || exit 1
+cd {folder} || exit 1
 listens() {{ {lists(port)}; }}
 n=0
 while :; do
@@ -207,7 +223,7 @@ done 2>/dev/null
 """
 
 
-MAKE_FOLDERS = f"umask 077; mkdir -p {WORK}"
+MAKE_FOLDERS = f"umask 077; mkdir -p {WORK} {BESIDE}"
 """Makes our folders on the instance, readable only by their owner."""
 
 
@@ -221,7 +237,8 @@ def setup_command(sent: int, key: str = "") -> str:
 
 
 def stop(within_s: float) -> str:
-    """The command that ends the server: all processes of its session, and all that have its key, wherever they are.
+    """The command that ends the server, and the one beside it: all processes of their sessions, and all that have the
+    instance's key, wherever they are.
 
     It prints :data:`LEFT` and the ids of those that live on even after SIGKILL. Its input is the instance's key.
 
@@ -231,18 +248,18 @@ def stop(within_s: float) -> str:
 
 
 def files_of(
-    launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str], setup: str = ""
+    launch: Launch, api_key: str, host: str, workload_env: Mapping[str, str], setup: str = "", folder: str = HOME
 ) -> dict[str, str]:
-    """The text of our files on the instance, by path below :data:`HOME`.
+    """The text of our files on the instance, by path below the folder.
 
     :param host: Address on which the server should listen.
     :param setup: The workload's setup command.
+    :param folder: As for :func:`start`. What a second server shares with the first one is there already.
     """
     ours = {API_KEY: api_key, HOST: host}
-    return {
+    own = {
         "env.sh": env_script({**launch.env, **workload_env, **ours}),
-        "image_env.sh": IMAGE_ENV_SCRIPT,
-        "setup.sh": f"{setup}\n",
         "start.sh": launch.script,
-        "run.sh": RUN_SCRIPT,
+        "run.sh": _RUN.replace("@", folder),
     }
+    return own if folder == BESIDE else {**own, "image_env.sh": IMAGE_ENV_SCRIPT, "setup.sh": f"{setup}\n"}

@@ -24,8 +24,8 @@ from pytest_vastgpu.supervisor.rental.server.state import ServerState
 from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
 from pytest_vastgpu.supervisor.rental.server.state import parse
 
-PROGRAM = f"{job.HOME}/watch.sh"
-"""Path of the program on the instance."""
+PROGRAM = "watch.sh"
+"""Name of the program on the instance, in the folder with what it watches."""
 _TROUBLE_CHARS = 500
 AGAIN_S = 0.5
 """Shortest time between two starts of the program, which is started again when it ends."""
@@ -33,7 +33,7 @@ DEAF_PERIOD_S = 1.0
 """Pause between two starts of a probe while nothing listens on the port that it needs."""
 
 _PIECE_BYTES = 65536
-_PIECE = f"tail -c +{{}} {job.HOME}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
+_PIECE = f"tail -c +{{}} {{}}/server.log | head -c {_PIECE_BYTES} | od -An -v -tx1 | tr -d ' \\n'"
 _PIECE_S = 10.0
 _PIECES = 64
 """Most pieces read in one go: as much as is kept of a log."""
@@ -55,6 +55,7 @@ class ServerMonitor:
     :param env: Environment of the probes; no process list shows it.
     :param log_limit: Characters of the server's log to keep.
     :param cancel: Each update nudges it; a cancelled one ends all waiting.
+    :param folder: The server's, see :func:`~pytest_vastgpu.supervisor.rental.server.job.start`.
     :param state: What another monitor already knows of the server, which tests use now: they shall not feel this one.
     """
 
@@ -66,8 +67,10 @@ class ServerMonitor:
         log_limit: int,
         cancel: CancelToken,
         clock: Clock = SYSTEM_CLOCK,
+        folder: str = job.HOME,
         state: ServerState | None = None,
     ) -> None:
+        self.folder = folder
         self._reconnecting = connection
         self._clock = clock
         self._probes = tuple(probes)
@@ -100,7 +103,8 @@ class ServerMonitor:
         self._started = self._clock.monotonic()
         connection = self._reconnecting.connection()
         try:
-            connection.write_file(PROGRAM, program(self._probes).encode())
+            path = f"{self.folder}/{PROGRAM}"
+            connection.write_file(path, program(self._probes).encode())
         except TransferFailed as failed:
             self.trouble = str(failed)
             return
@@ -108,7 +112,7 @@ class ServerMonitor:
         pace = " quiet" if self._quiet else ""
         # Some images have curl or python3, which probes need, in the PATH of their own environment only.
         shell = 'exec "$(command -v bash || echo sh)"'
-        command = f"{job.IN_IMAGE_ENV}{shell} {PROGRAM} {self._state.offset}{pace}"
+        command = f"{job.IN_IMAGE_ENV}{shell} {path} {self._state.offset}{pace}"
         self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
         if self._over:  # closed meanwhile
             self._stream.hang_up()
@@ -133,7 +137,7 @@ class ServerMonitor:
         found = False
         for _ in range(_PIECES):
             offset = self._state.offset
-            result = self._reconnecting.run(_PIECE.format(offset + 1), timeout_s=_PIECE_S)
+            result = self._reconnecting.run(_PIECE.format(offset + 1, self.folder), timeout_s=_PIECE_S)
             try:
                 data = bytes.fromhex(result.stdout) if result.ok else b""
             except ValueError:  # the host's answer is not trusted
@@ -160,7 +164,8 @@ class ServerMonitor:
         """The monitor that goes on from here while tests use the server. This one ends."""
         self.close()
         cancel = CancelToken(self._clock)
-        return ServerMonitor(self._reconnecting, (), {}, self._log_limit, cancel, self._clock, self._state)
+        go_on = self._clock, self.folder, self._state
+        return ServerMonitor(self._reconnecting, (), {}, self._log_limit, cancel, *go_on)
 
     @property
     def runs(self) -> bool:

@@ -7,13 +7,13 @@
 #   still                        nothing; only a write shows an SSH server that its client is gone without a word
 #
 # Needs only what dash and busybox have; bash does it without starting a program at every turn, which the server would
-# feel. $1: offset in the log from which to tell. Everything here runs at the same time: each probe in a loop of its
-# own, so that one that hangs holds up nobody else. Whoever tells takes the only line out of a pipe and puts it back
-# afterwards, since long lines would run into each other. Where $2 is "quiet", the server is in use: its end is told at
-# once, and its log less often.
+# feel. It lies in the server's folder, beside its log. $1: offset in the log from which to tell. Everything here runs at
+# the same time: each probe in a loop of its own, so that one that hangs holds up nobody else. Whoever tells takes the
+# only line out of a pipe and puts it back afterwards, since long lines would run into each other. Where $2 is "quiet",
+# the server is in use: its end is told at once, and its log less often.
 
 umask 077
-home=$HOME/.vastgpu
+home=${0%/*}
 notes=$home/watch.$$
 offset=$1
 chunk=262144   # bytes of the log in a line

@@ -208,7 +208,8 @@ class WatchedServer:
         if self._monitor.ended_at is not None:
             return True
         try:
-            found = self._connection.run(job.look(self._workload.port, settle_s), timeout_s=_LOOK_S)
+            look = job.look(self._workload.port, settle_s, self._monitor.folder)
+            found = self._connection.run(look, timeout_s=_LOOK_S)
         except ConnectFailed as failed:
             raise InstanceSilent from failed
         if found.exit_code is None:

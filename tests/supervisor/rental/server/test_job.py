@@ -48,7 +48,7 @@ def put(home: Path, files: dict[str, str]) -> None:
 def test_a_server_runs_with_its_environment_and_leaves_its_exit_code(home: Path) -> None:
     launch = Launch('echo "$GREETING, $WHO"; exit 3', {"GREETING": 'it\'s $HOME `x` "y"'})
     put(home, job.files_of(launch, KEY, "127.0.0.1", {"WHO": "a\nb"}))
-    sh(home, job.START + "wait")
+    sh(home, job.start() + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == 'it\'s $HOME `x` "y", a\nb\n'
     code, when = (home / ".vastgpu" / "exit_code").read_text().split()
     assert code == "3"
@@ -108,11 +108,11 @@ def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[s
 def test_a_start_ends_what_is_left_of_the_one_before(home: Path) -> None:
     launch = Launch("sleep 1000 & echo $! > ../left; exit 3")
     put(home, job.files_of(launch, KEY, "127.0.0.1", {}))
-    sh(home, job.START + "wait")
+    sh(home, job.start() + "wait")
     left = int((home / ".vastgpu" / "left").read_text())
     assert is_running(left)
     put(home, job.files_of(Launch("exit 0"), KEY, "127.0.0.1", {}))
-    sh(home, job.START + "wait")
+    sh(home, job.start() + "wait")
     until(lambda: is_running(left), lambda runs: not runs)
 
 
@@ -131,7 +131,7 @@ def test_a_server_is_stopped_with_all_that_it_has_started(home: Path, shell: lis
     launch = Launch(f"{trap}{ALONE} > ../alone & sleep 1000 & echo $! > ../child; echo $$ > ../self; sleep 1000")
     put(home, job.files_of(launch, KEY, "127.0.0.1", {}))
     with sleeper({**os.environ, "OTHER": KEY}) as stranger:
-        sh(home, job.START)
+        sh(home, job.start())
         files = [home / ".vastgpu" / name for name in ("self", "child", "alone", "pid")]
         pids = [int(until(functools.partial(_read, file), bool)) for file in files]
         assert all(is_running(pid) for pid in pids)
@@ -228,7 +228,7 @@ def test_a_server_gets_the_image_s_environment_and_then_the_workload_s(
     put(home, job.files_of(launch, KEY, "127.0.0.1", {"WHO": "the workload"}))
     with first_process({**ODD, "GREETING": "the image", "WHO": "the image", "VASTGPU_HOST": "everywhere"}) as init:
         monkeypatch.setenv("VASTGPU_INIT", init)
-        sh(home, job.START + "wait")
+        sh(home, job.start() + "wait")
     assert (home / ".vastgpu" / "server.log").read_text() == "/opt/conda ours the workload 127.0.0.1\n"
 
 

@@ -1,4 +1,4 @@
-"""The ports of an instance that tests ask for, besides its server's: each is forwarded when it is first asked for."""
+"""The forwarded ports of an instance, its servers' own and others: each is forwarded when it is first asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pytest_vastgpu.errors import VastGpuError
 from pytest_vastgpu.ssh.base import Forward
 
 
-class FurtherPorts:
-    """The forwarded ports of one instance, shared by its tests. Thread-safe.
+class ForwardedPorts:
+    """The forwarded ports of one instance, shared by its servers and its tests. Thread-safe.
 
     :param forward: Forwards a port.
     """
