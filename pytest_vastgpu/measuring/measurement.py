@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from pytest_vastgpu.core.text import sanitize
 from pytest_vastgpu.errors import MeasurementFailed
@@ -33,6 +34,8 @@ NAMES = (
     "usd_per_million_tokens",
 )
 """Every number that there can be. ``requests`` are those that were answered, ``errors`` the others."""
+OF_ALL_SERVERS = ("gpu_memory_peak", "gpu_utilisation", "gpu_power", "energy", "energy_per_token")
+"""Those of what all processes on the GPUs take together, whichever of them is measured."""
 SEVERAL = 1.2
 """Tokens in a piece of a stream; a few come together from any server."""
 
@@ -77,6 +80,15 @@ class Measurement:
         width = max(map(len, self.figures), default=0)
         lines = [f"{name:<{width}}  {figure}" for name, figure in self.figures.items()]
         return "\n".join([*lines, *self.reasons, *self.notes])
+
+    def without(self, names: Iterable[str], why: str) -> Measurement:
+        """The same without some of the numbers.
+
+        :param why: Why they are missing then.
+        """
+        dropped = dict.fromkeys((name for name in names if name in self.figures), why)
+        figures = {name: figure for name, figure in self.figures.items() if name not in dropped}
+        return replace(self, figures=figures, missing={**self.missing, **dropped})
 
     @property
     def reasons(self) -> Sequence[str]:

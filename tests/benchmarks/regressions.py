@@ -118,8 +118,8 @@ def simulate(dice: random.Random, machine: int, noise: Noise, slower: Mapping[st
 
 def _windows() -> Iterator[tuple[str, bool]]:
     """The side of each window of a round, and whether it is the first after a start of its server."""
-    for side, windows in PLAN.starts:
-        yield from ((side, not at) for at in range(windows))
+    for _, windows in PLAN.starts:
+        yield from ((side, not at) for at, side in enumerate(windows))
 
 
 @dataclass(frozen=True)

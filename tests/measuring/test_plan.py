@@ -24,11 +24,27 @@ def test_two_blocks_are_a_b_b_a_and_b_a_a_b() -> None:
 def test_both_sides_have_as_many_windows_that_are_the_first_after_a_start(blocks: int) -> None:
     """Or what only such a window shows would be a difference of the sides."""
     starts = ComparisonPlan(blocks=blocks).starts
-    a, b = ([windows for side, windows in starts if side == each] for each in "AB")
+    a, b = ([len(windows) for side, windows in starts if side == each] for each in "AB")
     assert (len(a), sum(a)) == (len(b), sum(b)) == (len(a), 2 * blocks)
     windows = ComparisonPlan(blocks=blocks).windows
     at_a, at_b = (sum(at for at, each in enumerate(windows) if each == side) for side in "AB")
     assert at_a == at_b, "what changes steadily meets both sides alike"
+
+
+@pytest.mark.parametrize("blocks", range(1, 8))
+def test_together_the_windows_are_the_same_and_each_side_starts_once(blocks: int) -> None:
+    plan = ComparisonPlan(blocks=blocks, together=True)
+    assert plan.windows == ComparisonPlan(blocks=blocks).windows
+    assert [sides for sides, _ in plan.starts] == ["AB"]
+    assert plan.load_s(2) == ComparisonPlan(blocks=blocks).load_s(2)
+
+
+def test_that_both_run_together_is_told_beforehand() -> None:
+    assert " and 13 starts of a server on a host, both servers at a time, each with part of the memory, at most " in (
+        ComparisonPlan(together=True).announcement(1.0, 1800, 0.5, 2.0)
+    )
+    with pytest.raises(ConfigurationError, match=r"^vast_compare\(together='yes'\): give True or False$"):
+        ComparisonPlan(together="yes")  # type: ignore[arg-type] # as a user may
 
 
 def test_a_third_host_is_not_to_be_had() -> None:
@@ -37,14 +53,14 @@ def test_a_third_host_is_not_to_be_had() -> None:
 
 
 def test_what_is_asked_for_is_planned_and_the_rest_is_as_always() -> None:
-    asked: Any = {"rounds": 3, "hosts": 1, "blocks": 5, "seconds": 2.5, "minutes": 7}
+    asked: Any = {"rounds": 3, "hosts": 1, "blocks": 5, "seconds": 2.5, "minutes": 7, "together": True}
     assert asdict(planned(**asked)) == asked
     assert planned() == ComparisonPlan()
 
 
 def test_a_name_that_there_is_not_is_a_usage_error() -> None:
     asked: Any = {"round": 3}
-    known = "baseline, candidate and load, and rounds, hosts, blocks, seconds, minutes"
+    known = "baseline, candidate and load, and rounds, hosts, blocks, seconds, minutes, together"
     with pytest.raises(ConfigurationError, match=rf"^vast_compare\(round=…\): it takes {known}$"):
         planned(**asked)
 

@@ -78,6 +78,7 @@ class HostsInMemory:
     """What the load's driver uses of a CPU core, by side and window."""
     throttles: Callable[[int, int], bool] = lambda _machine, _window: False
     apart_: str = ""
+    clash_: str = ""
     fates: dict[str, Fate] = field(default_factory=dict)
     asked: list[Workload] = field(default_factory=list)
     """The workloads that were rented for."""
@@ -87,17 +88,22 @@ class HostsInMemory:
     blamed: list[str] = field(default_factory=list)
     """What machines' records have got."""
     calls: list[str] = field(default_factory=list)
-    """``rent 1``, ``candidate`` for the start of a server, ``window``, ``give back 1``."""
+    """``rent 1``, ``candidate`` for the start of a server, ``beside`` before one that replaces none, ``window``,
+    ``give back 1``."""
+    measured: list[str] = field(default_factory=list)
+    """The sides of the windows, in order."""
     _noise: random.Random = field(default_factory=lambda: random.Random(1))
-    _serves: dict[str, str] = field(default_factory=dict)
+    _serves: dict[int, str] = field(default_factory=dict)
+    """What was started with a lease."""
     _given_back: set[str] = field(default_factory=set)
     """Those on which a server did not start."""
     _counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def measure(self, _run: object, lease: Lease, load: Load, seconds: float) -> Measurement:
         """In place of what measures an instance."""
-        side, machine = self._serves[lease.label], lease.offer.machine_id
+        side, machine = self._serves[lease.instance_id], lease.offer.machine_id
         self.calls.append("window")
+        self.measured.append(side)
         took_s = self.seconds(machine, side, self._count(lease.label, "window")) * self._noise.lognormvariate(0, 0.01)
         wrong = self.errors(side)
         done = 100.0 - wrong
@@ -147,8 +153,16 @@ class HostsInMemory:
         except Exception:
             self._given_back.add(label)  # as the pool does, whatever the error
             raise
-        self._serves[label] = workload.command
-        return self._lease(label)
+        lease = self._lease(label)
+        self._serves[lease.instance_id] = workload.command
+        return lease
+
+    def serve_beside(self, label: str, workload: Workload) -> Lease:
+        self.calls.append("beside")
+        return self.serve(label, workload)
+
+    def clash(self, one: Workload, other: Workload) -> str:
+        return self.clash_
 
     def apart(self, one: Workload, other: Workload) -> str:
         return self.apart_

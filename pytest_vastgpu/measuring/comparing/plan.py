@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import fields
 from typing import TypedDict
 from typing import Unpack
 
@@ -14,11 +13,13 @@ from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.measuring.load import LONGEST_S
 
-PAIR = (("A", 1), ("B", 2), ("A", 1), ("B", 1), ("A", 2), ("B", 1))
+PAIR = (("A", "A"), ("B", "BB"), ("A", "A"), ("B", "B"), ("A", "AA"), ("B", "B"))
 """Two blocks: A B B A, and B A A B. What changes steadily on a host meets both sides alike, and so does what only the
 first window after a start of a server shows: of each side three in four. A is the baseline."""
-LONE = (("A", 1), ("B", 1), ("B", 1), ("A", 1))
+LONE = (("A", "A"), ("B", "B"), ("B", "B"), ("A", "A"))
 """One block more: there each window is the first after a start, or A would have two of them and B one."""
+TOGETHER = "both servers at a time, each with part of the memory"
+"""What must be known of a comparison in which both run together."""
 END_S = 60
 """Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
@@ -26,13 +27,14 @@ _MOST = {"hosts": 2, "seconds": LONGEST_S}
 
 
 class Budget(TypedDict, total=False):
-    """How much ``vast_compare`` measures: see the fields of :class:`ComparisonPlan`, which has the defaults."""
+    """How ``vast_compare`` measures, and how much: see the fields of :class:`ComparisonPlan`; it has the defaults."""
 
     rounds: int
     hosts: int
     blocks: int
     seconds: float
     minutes: float
+    together: bool
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,37 @@ class ComparisonPlan:
     """Length of a window, without the load's warm-up; an hour at most."""
     minutes: float = 60.0
     """Most time on one host, once it is ready: no round is begun that might not be over by then."""
+    together: bool = False
+    """Whether the servers of both sides run at a time, each with part of the memory, and take turns under load."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            whole = each.name in _LEAST
-            kind, least = ("a whole number", _LEAST[each.name] - 1) if whole else ("a number", 0)
+        if not isinstance(self.together, bool):
+            raise ConfigurationError(f"vast_compare(together={self.together!r:.40}): give True or False")
+        for name, value in vars(self).items():
+            if name == "together":
+                continue
+            whole = name in _LEAST
+            kind, least = ("a whole number", _LEAST[name] - 1) if whole else ("a number", 0)
             usable = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
             if not usable or not math.isfinite(value) or value <= least:
                 above = f"of at least {least + 1}" if whole else "above 0"
-                raise ConfigurationError(f"vast_compare({each.name}={value!r:.40}): give {kind} {above}")
-            if value > _MOST.get(each.name, math.inf):
-                raise ConfigurationError(f"vast_compare({each.name}={value!r:.40}): give {_MOST[each.name]} at most")
+                raise ConfigurationError(f"vast_compare({name}={value!r:.40}): give {kind} {above}")
+            if value > _MOST.get(name, math.inf):
+                raise ConfigurationError(f"vast_compare({name}={value!r:.40}): give {_MOST[name]} at most")
 
     @property
     def windows(self) -> str:
         """The sides of a round's windows, in order: ``ABBABAAB``."""
-        return "".join(side * windows for side, windows in self.starts)
+        return "".join(windows for _, windows in self.starts)
 
     @property
-    def starts(self) -> Sequence[tuple[str, int]]:
-        """The starts of servers in a round: of which side, and how many windows it is measured in.
+    def starts(self) -> Sequence[tuple[str, str]]:
+        """The starts of servers in a round: of which sides, and the sides of the windows that are measured then.
 
-        One server runs at a time, so that each has all of the GPU's memory.
+        One server runs at a time, so that each has all of the GPU's memory, unless both are to run together.
         """
-        return PAIR * (self.blocks // 2) + LONE * (self.blocks % 2)
+        alone = PAIR * (self.blocks // 2) + LONE * (self.blocks % 2)
+        return [("AB", "".join(windows for _, windows in alone))] if self.together else alone
 
     def load_s(self, warmup_s: float) -> float:
         """Seconds of load on one host."""
@@ -90,12 +98,14 @@ class ComparisonPlan:
         :param most_usd: Most that all hosts together may cost, from their creation to their end.
         """
         order = " ".join(self.windows[:8]) + (" …" if len(self.windows) > 8 else "")
+        servers = sum(len(sides) for sides, _ in self.starts)
+        both = f", {TOGETHER}" if self.together else ""
         more = "a second host only where a slowdown is suspected; " if self.hosts > 1 else ""
         return (
             f"{self.rounds} rounds of {len(self.windows)} windows of {self.seconds:g} s ({order}): "
-            f"{spoken(self.load_s(warmup_s))} of load and {self.rounds * len(self.starts) + 1} starts of a server on a "
-            f"host, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}all hosts "
-            f"together, with the time until they are ready, at most {most_usd:.2f} USD"
+            f"{spoken(self.load_s(warmup_s))} of load and {self.rounds * servers + 1} starts of a server on a "
+            f"host{both}, at most {spoken(limit_s)} and {usd_h * limit_s / HOUR_S:.2f} USD once it is ready; {more}"
+            f"all hosts together, with the time until they are ready, at most {most_usd:.2f} USD"
         )
 
 

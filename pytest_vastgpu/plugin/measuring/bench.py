@@ -25,6 +25,7 @@ from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.comparing.comparison import judge
 from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparing.comparison import would_settle
+from pytest_vastgpu.measuring.comparing.plan import TOGETHER
 from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
 from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.plan import limit_s
@@ -79,7 +80,7 @@ class Bench:
         """Whether a second host may still be rented. It is tried once."""
         self._gpu = self._kind = ""
         self._usd_h = self._settings.max_price
-        self._rented = _for_both(sides["A"], sides["B"])
+        self._rented = _for_both(sides["A"], sides["B"], together=plan.together)
         self._names = side_names(sides)
 
     def begin(self) -> None:
@@ -88,6 +89,10 @@ class Bench:
         :raises ConfigurationError: if the sides cannot share a host; nothing was rented.
         """
         baseline, candidate = self._sides["A"], self._sides["B"]
+        if self._plan.together:
+            if why := self._leases.clash(baseline, candidate):
+                raise ConfigurationError(f"baseline and candidate cannot run at a time (together=True): {why}")
+            self._notes.append(TOGETHER)
         if why := self._leases.apart(baseline, candidate):
             raise ConfigurationError(
                 f"baseline and candidate cannot be compared on one host: {why}; have both use the same, and bring what "
@@ -306,12 +311,12 @@ def _is_not_had(failed: VastGpuError) -> bool:
     return isinstance(failed, NoOffers | NoRoom | BudgetSpent | HostsLost | MarketError | ProvisioningFailed)
 
 
-def _for_both(one: Workload, other: Workload) -> Workload:
-    """What is rented: it has what either side needs."""
+def _for_both(one: Workload, other: Workload, *, together: bool) -> Workload:
+    """What is rented: it has what either side needs, and the GPU memory for both where they run together."""
     return replace(
         one,
         gpu_name=one.gpu_name or other.gpu_name,
-        gpu_ram_gb=max(one.gpu_ram_gb, other.gpu_ram_gb),
+        gpu_ram_gb=(sum if together else max)((one.gpu_ram_gb, other.gpu_ram_gb)),
         compute_cap=max(one.compute_cap, other.compute_cap),
         cuda=max(one.cuda, other.cuda),
         disk_gb=max(one.disk_gb + _beside_gb(other, one), other.disk_gb + _beside_gb(one, other)),

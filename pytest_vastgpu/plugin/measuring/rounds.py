@@ -12,6 +12,7 @@ from dataclasses import field
 
 from pytest_vastgpu.client.calls import GPU_MEMORY_HELD
 from pytest_vastgpu.client.calls import SERVER_NOT_STOPPED
+from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.instance import VastInstance
 from pytest_vastgpu.core.text.durations import spoken
 from pytest_vastgpu.errors import LoadNotRun
@@ -26,12 +27,14 @@ from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
 from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.ratios import same_share
 from pytest_vastgpu.measuring.load import Load
+from pytest_vastgpu.measuring.measurement import OF_ALL_SERVERS
 from pytest_vastgpu.measuring.measurement import Measurement
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import verdict_line
 
 NAMES = {"A": "baseline", "B": "candidate"}
+_BOTH = "both servers are on the GPU, and it tells only what they take together"
 THROTTLED_ROUNDS = 3
 """One in so many rounds, or more, that do not count are a hardware problem of the host."""
 _monotonic = time.monotonic  # bound now: a test may replace it later
@@ -89,7 +92,7 @@ class HostMeasured:
     notes: list[str] = field(default_factory=list)
     """What could not be looked at on the host, and which windows were measured again, in sentences."""
     worked: set[str] = field(default_factory=set)
-    """The sides that were measured there at least once."""
+    """The sides that were measured there at least once, or had started where the other one did not."""
     again: bool = False
     """Whether a window of a server that lives, and could be asked, was measured again: once."""
     stopped: str = ""
@@ -191,6 +194,9 @@ class _Rounds:
         self._noted: set[tuple[str, str]] = set()
         self._start_s = 0.0
         """Seconds of the longest start."""
+        self._window_s = load.warmup_s + plan.seconds
+        self._up: dict[str, Lease] = {}
+        """The sides that were started in this round; of each the newest start."""
 
     def measure(self, number: int) -> None:
         """Measure a round. One in which the host throttled does not count.
@@ -199,13 +205,16 @@ class _Rounds:
         """
         found, where = self._found, f"in round {number} on machine {self._instance.offer.machine_id}"
         windows: dict[str, list[Measurement]] = {side: [] for side in NAMES}
-        for side, several in self._plan.starts:
-            self._check_time(self._start_s + several * (self._load.warmup_s + self._plan.seconds))
-            began = self._now()
-            self._start(side, where, {each for each, seen in windows.items() if seen})
-            self._start_s = max(self._start_s, self._now() - began)
-            for _ in range(several):
-                self._check_time(self._load.warmup_s + self._plan.seconds)
+        self._up.clear()
+        for sides, measured_then in self._plan.starts:
+            takes_turns = sides if number % 2 else sides[::-1]  # the first one has all of the memory to choose from
+            for nth, side in enumerate(takes_turns):
+                self._check_time((len(sides) - nth) * self._start_s + len(measured_then) * self._window_s)
+                began = self._now()
+                self._start(side, where, beside=nth > 0)
+                self._start_s = max(self._start_s, self._now() - began)
+            for side in measured_then:
+                self._check_time(self._window_s)
                 windows[side].append(self._window(side, where))
                 found.worked.add(side)
         for side, each in windows.items():
@@ -220,7 +229,7 @@ class _Rounds:
         if slowed := _slowed(windows):
             why = "; ".join(slowed.values())
             if len(slowed) == 1:
-                why += f", and only while the {next(iter(slowed))} ran"
+                why += f", and only while the {next(iter(slowed))} was under load"
             found.left_out.append(f"round {number} does not count: {why}")
             if len(found.left_out) * THROTTLED_ROUNDS >= self._plan.rounds and number > 1:
                 found.hardware_problem = f"in {len(found.left_out)} of {number} rounds it throttled: {why}"
@@ -243,26 +252,32 @@ class _Rounds:
         if self._now() + takes_s > self._ends:
             raise _TimeOver
 
-    def _start(self, side: str, where: str, started: set[str]) -> None:
+    def _start(self, side: str, where: str, *, beside: bool) -> None:
+        others = self._up.keys() - {side}
+        start = self._instance.serve_beside if beside else self._instance.serve
         try:
-            self._instance.serve(self._sides[side])
+            self._up[side] = start(self._sides[side])
         except MarketError as failed:  # whether anything serves there is not known, so it is given back
+            self._found.worked |= others
             raise HostLost(f"the {NAMES[side]} could not be started {where}: {failed}", side) from failed
         except ProvisioningFailed as failed:
             self._is_over(failed)
+            self._found.worked |= others
             if failed.machines_failed:
                 last = failed.attempts[-1].verdict
                 raise HostLost(str(failed), side, last.reason if last is not None else "") from failed
             if not _is_the_sides(failed):
                 raise HostLost(str(failed), side) from failed
-            other = f", where the {NAMES[next(iter(started - {side}))]} did" if started - {side} else ""
+            other = f", where the {NAMES[next(iter(others))]} did" if others else ""
             raise MeasurementFailed(f"the {NAMES[side]} did not start {where}{other}: {failed}") from failed
 
     def _window(self, side: str, where: str) -> Measurement:
         machine, found, broken = f"machine {self._instance.offer.machine_id}", self._found, False
+        self._instance.leads_to(self._up[side], self._sides[side])
         while True:
             try:
-                return self._instance.measure(self._load, self._plan.seconds, blames=False)
+                measured = self._instance.measure(self._load, self._plan.seconds, blames=False)
+                return measured.without(OF_ALL_SERVERS, _BOTH) if self._plan.together else measured
             except MeasurementFailed as failed:
                 self._is_over(failed)
                 fate = self._instance.fate(self._instance.mark)
@@ -280,7 +295,7 @@ class _Rounds:
                 # A moment's standstill shall not cost all that was measured before; a connection breaks now and then.
                 broken, found.again = breaks, found.again or not breaks
                 found.notes.append(f"a window of the {NAMES[side]} was measured again {where}: {failed}")
-                self._check_time(self._load.warmup_s + self._plan.seconds)
+                self._check_time(self._window_s)
 
     def _is_over(self, failed: Exception) -> None:
         """Blame no host that has reached the end of its time.

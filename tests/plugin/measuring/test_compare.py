@@ -204,6 +204,59 @@ def test_sides_that_cannot_share_a_host_are_one_line_before_anything_is_rented(
     assert words in text_of(result)
 
 
+TOGETHER = COMPARES.replace("load=LOAD", "load=LOAD, together=True")
+
+
+def test_together_both_start_once_in_a_round_and_take_turns_under_load(
+    run: Callable[..., Any], hosts: HostsInMemory
+) -> None:
+    run("-s", test=TOGETHER.replace("True", "True, rounds=2") + "    print(result)\n").assert_outcomes(passed=1)
+    one_round = ["baseline", "beside", "candidate", *["window"] * 8]
+    other_round = ["candidate", "beside", "baseline", *["window"] * 8]
+    assert hosts.calls == ["rent 1", *one_round, *other_round, "give back 1", "done"]
+    assert "".join(each[0] for each in hosts.measured) == "bccbcbbc" * 2
+
+
+def test_that_both_ran_together_is_told_and_noted(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    result = run("-s", test=f"{TOGETHER}    print('notes:', result.notes)\n    print(result)\n")
+    result.assert_outcomes(passed=1)
+    words = "both servers at a time, each with part of the memory"
+    assert f" and 13 starts of a server on a host, {words}, at most " in hosts.told[0]
+    assert f"notes: ['{words}']" in text_of(result)
+    assert sum(words in line for line in result.outlines) > 1, "the report says so, too"
+
+
+def test_together_the_gpu_has_memory_for_both(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    both = "A, B = (replace(each, gpu_ram_gb=10, gpus=1) for each in (A, B))"
+    sides = f"\nfrom dataclasses import replace\n{both}\ndef test_it"
+    for test, needed_gb in ((COMPARES, 10), (TOGETHER, 20)):
+        run(test=test.replace("\ndef test_it", sides)).assert_outcomes(passed=1)
+        assert hosts.asked[-1].gpu_ram_gb == needed_gb
+
+
+def test_sides_that_clash_are_one_line_before_anything_is_rented(run: Callable[..., Any], hosts: HostsInMemory) -> None:
+    hosts.clash_ = "both listen on port 8000; give one of them another port="
+    result = run(test=TOGETHER)
+    result.assert_outcomes(failed=1)
+    assert (hosts.rented, hosts.told) == ([], [])
+    assert f"baseline and candidate cannot run at a time (together=True): {hosts.clash_}" in text_of(result)
+    run().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("side", "where"), [("baseline", ""), ("candidate", ", where the baseline did")])
+def test_together_a_side_that_does_not_start_is_told_as_that_side(
+    run: Callable[..., Any], hosts: HostsInMemory, side: str, where: str
+) -> None:
+    def start(_machine: int, started: str, _start: int) -> None:
+        if started == side:
+            raise failed("bad_argument", FailureClass.WORKLOAD_FATAL)
+
+    hosts.start = start
+    result = run(test=TOGETHER)
+    result.assert_outcomes(failed=1)
+    assert f"the {side} did not start in round 1 on machine 1{where}: not ready: bad_argument" in text_of(result)
+
+
 WRONG_CALLS = {
     "baseline='org/model', candidate=B, load=LOAD": "baseline of vast_compare is 'org/model', of type str",
     "baseline=A, candidate=None, load=LOAD": "candidate of vast_compare is of type NoneType and no workload",
@@ -767,7 +820,7 @@ def test_a_round_in_which_the_host_throttles_does_not_count_and_the_others_do(
     result.assert_outcomes(passed=1, warnings=0)
     assert hosts.rented == ["rent 1", "give back 1"]
     hot = "machine 1: round 2 does not count: GPU 0 was slowed down in 12% of the samples: its hardware is too hot"
-    assert f"{hot}, and only while the candidate ran" in text_of(result)
+    assert f"{hot}, and only while the candidate was under load" in text_of(result)
     assert hosts.blamed == []
     assert any(line.endswith("] 5") for line in result.outlines)
 
@@ -790,7 +843,7 @@ def test_a_machine_that_only_one_side_heats_is_not_blamed(run: Callable[..., Any
     result = run("-s", test=f"{COMPARES}    print(result.notes)\n")
     result.assert_outcomes(passed=1, warnings=1)
     assert "throughput: hardware" in text_of(result)
-    assert "its hardware is too hot, and only while the candidate ran" in text_of(result)
+    assert "its hardware is too hot, and only while the candidate was under load" in text_of(result)
     assert hosts.blamed == []
 
 

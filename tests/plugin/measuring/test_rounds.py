@@ -24,6 +24,7 @@ from pytest_vastgpu.model import GpuCheck
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.measuring.rounds import HostLost
 from pytest_vastgpu.plugin.measuring.rounds import HostMeasured
+from pytest_vastgpu.plugin.measuring.rounds import at_fault
 from pytest_vastgpu.plugin.measuring.rounds import measure_host
 from tests.support.compared import failed
 from tests.support.factories import make_offer
@@ -43,19 +44,38 @@ class Host:
         self.now = 1000.0
         self.start_s: Callable[[str], float] = lambda _side: 60.0
         self.dies = math.inf
+        self.of_the_gpu: tuple[str, ...] = ()
         self.unbounded: Mapping[str, Figure] = {}
+        self.started: list[str] = []
+        self.leads = ""
+        self.measured: list[str] = []
 
     def check_gpus(self) -> GpuCheck:
         return GpuCheck()
 
-    def serve(self, workload: Workload) -> None:
+    def serve(self, workload: Workload) -> str:
+        self.started.append(workload.command)
         self.now += self.start_s(workload.command)
         if self.now >= self.dies:
             raise failed("instance_gone", FailureClass.RUNTIME_LOST)
+        return workload.command
+
+    def serve_beside(self, workload: Workload) -> str:
+        self.started.append("beside")
+        return self.serve(workload)
+
+    def leads_to(self, lease: str, workload: Workload) -> None:
+        assert lease == workload.command
+        self.leads = lease
 
     def measure(self, load: Load, seconds: float, *, blames: bool) -> Measurement:
         self.now += load.warmup_s + seconds
-        figures = {"throughput": Figure(2, "1/s", 1, 3, 1), "requests": Figure(9, "", 9, 9)}
+        self.measured.append(self.leads)
+        figures = {
+            "throughput": Figure(2, "1/s", 1, 3, 1),
+            "requests": Figure(9, "", 9, 9),
+            **dict.fromkeys(self.of_the_gpu, Figure(5, "", 5, 5, -1)),
+        }
         return Measurement(load, seconds, figures, unbounded=self.unbounded)
 
 
@@ -131,3 +151,48 @@ def test_the_limit_is_the_plans_or_the_end_of_the_hosts_life() -> None:
     assert limit_s(plan, life_s=7200) == 600
     assert limit_s(plan, life_s=300) == 240, "a minute before"
     assert limit_s(plan, life_s=10) == 0
+
+
+TOGETHER_S = 2 * 60 + 8 * 12
+"""The same windows, and two starts."""
+
+
+def test_together_each_side_starts_once_in_a_round_and_the_first_takes_turns() -> None:
+    host = Host()
+    found, told = measured(1e9, host, rounds=2, together=True)
+    assert host.started == ["baseline", "beside", "candidate", "candidate", "beside", "baseline"]
+    assert "".join(each[0] for each in host.measured) == "bccbcbbc" * 2, "A B B A B A A B"
+    assert (found.round_s, len(found.rounds)) == (TOGETHER_S, 2)
+    assert told[0] == "round 1 of 2 on machine 7: 3 min 36 s; about 3 min 40 s and 0.22 USD to go"
+
+
+@pytest.mark.parametrize("limit", [1.0, 60 + 96, TOGETHER_S - 1, 2 * TOGETHER_S - 1])
+def test_together_too_no_round_ends_later_than_it_may(limit: float) -> None:
+    host = Host()
+    with pytest.raises(MeasurementFailed, match="is the limit"):
+        measured(limit, host, together=True)
+    assert host.now <= 1000 + max(limit, 60)
+
+
+def test_together_what_the_gpu_tells_of_both_is_no_number_of_a_side() -> None:
+    host = Host()
+    host.of_the_gpu = ("gpu_memory_peak", "energy_per_token")
+    found, _ = measured(1e9, host, rounds=2, together=True)
+    assert found.better.keys() == found.rounds[0].candidate.keys() == {"throughput"}
+    assert found.missing == dict.fromkeys(
+        host.of_the_gpu, "both servers are on the GPU, and it tells only what they take together"
+    )
+    found, _ = measured(1e9, host, rounds=2)
+    assert found.better.keys() == {"throughput", *host.of_the_gpu}
+
+
+def test_together_the_side_that_started_is_not_the_one_that_breaks_hosts() -> None:
+    host = Host()
+    host.dies = 1000 + 61
+    found = HostMeasured(7)
+    with pytest.raises(HostLost) as lost:
+        measure_host(
+            cast(VastInstance, host), found, SIDES, LOAD, ComparisonPlan(together=True), 1e9, print, lambda: host.now
+        )
+    assert (lost.value.side, found.worked) == ("B", {"A"})
+    assert "the candidate could not be measured" in at_fault([(lost.value, found)] * 2)
