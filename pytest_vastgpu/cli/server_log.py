@@ -48,7 +48,7 @@ LOOK_S = 5.0
 MOST_LINES = 10_000
 """Of the container's log: the market is asked for a number of lines."""
 _READ_S = 60.0
-_LOGS = f"{job.HOME}/setup.log {job.HOME}/server.log"
+_LOGS = f"{job.HOME}/setup.log {job.HOME}/server.log {job.BESIDE}/server.log"
 _MOST_BYTES = 8 << 20
 
 
@@ -128,7 +128,7 @@ def _connected(ours: Ours, timeouts: Timeouts) -> tuple[SshConnection | None, st
 
 def _learn_secrets(connection: SshConnection) -> None:
     """Hide the secrets of the server's environment in what is printed from now on, if it repeats them."""
-    told = connection.run(f"cat {job.HOME}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout
+    told = connection.run(f"cat {job.HOME}/env.sh {job.BESIDE}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout
     variables = exported(told)
     variables.pop(job.HOST, None)  # an address, by which a log is understood
     for name, value in secret_variables(variables.items()):

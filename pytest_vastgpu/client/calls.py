@@ -367,7 +367,7 @@ class InstanceCalls:
 
     @_call
     def logs(self) -> str:
-        """The server's log so far (of a huge one, the end)."""
+        """The server's log so far (of a huge one, the end); where two run, that of the one which was started last."""
         raise NotImplementedError
 
     @_call

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -76,11 +77,15 @@ class StandingStill:
     """Watches one start of a server for the sign that it has settled. Times are those of the observations.
 
     :param timeouts: How long it must show nothing new.
+    :param others: Ports on which another server listens, beside which it starts.
     """
 
-    def __init__(self, workload: Workload, timeouts: Timeouts = DEFAULTS) -> None:
+    def __init__(
+        self, workload: Workload, timeouts: Timeouts = DEFAULTS, others: Collection[int] = frozenset()
+    ) -> None:
         self._workload = workload
         self._timeouts = timeouts
+        self._others = others
         self._shown: object = None
         self._since_s = 0.0
         self._still_s = 0.0
@@ -100,7 +105,8 @@ class StandingStill:
         for probe in seen.probes.values():
             self._answers.update(http_probe.answers(probe.stdout))
         ports, gpu = seen.probes.get(LISTENERS.name), seen.probes.get("gpu")
-        self._listeners = listeners(ports.stdout) if ports else ()
+        found = listeners(ports.stdout) if ports else ()
+        self._listeners = tuple(each for each in found if each.port not in self._others)
         shown = (
             progress,
             tuple((name, answer.status, answer.redirect) for name, answer in self._answers.items()),

@@ -9,9 +9,11 @@ from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import Start
 from tests.behaviour.conftest import fleet
 from tests.support.looks import alive
+from tests.support.looks import is_running
 
 SERVER = """
 import http.server, os, socket, sys
+with open("PIDS", "a") as file: print(os.getpid(), file=file)
 PORT, OTHER, ANSWERS = map(int, sys.argv[1:])
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -82,7 +84,7 @@ def test_one_port(vast_compare):
 
 
 def write(pytester: pytest.Pytester, *texts: str) -> None:
-    pytester.path.joinpath("a_server.py").write_text(SERVER)
+    pytester.path.joinpath("a_server.py").write_text(SERVER.replace("PIDS", str(pytester.path / "pids")))
     pytester.makepyfile(test_it=HEAD + "".join(text.removeprefix(HEAD) for text in texts))
 
 
@@ -98,6 +100,9 @@ def test_both_live_at_a_time_and_nothing_of_them_is_left(
     assert f" and 5 starts of a server on a host, {words}, at most " in " ".join(run.output.split())
     assert f"notes: ['{words}'" in run.output
     assert not alive(market)
+    pids = pytester.path.joinpath("pids").read_text().split()
+    assert len(pids) == 4 + 5
+    assert not any(is_running(int(pid)) for pid in pids)
 
 
 @pytest.mark.slow

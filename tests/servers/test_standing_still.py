@@ -250,6 +250,15 @@ def test_what_a_server_shows_is_told_where_its_time_runs_out() -> None:
     assert str(standing) == "/up answers 503; the server listens on 127.0.0.1:8000, 127.0.0.1:9000"
 
 
+def test_a_server_beside_which_it_starts_is_not_taken_for_it() -> None:
+    for others, asked in ((frozenset[int](), True), (frozenset({9000}), False)):
+        standing = StandingStill(command("serve", ready_path="/up", gpus=0), others=others)
+        for look in every_5_s(25, answers=answered(0), listeners=ON_9000):
+            standing.take(look, ANSWERING)
+        assert bool(standing.to_ask()) is asked
+        assert ("9000" in str(standing)) is asked
+
+
 def test_a_path_that_the_workload_did_not_name_is_no_mistake_in_it() -> None:
     verdict = after(*every_5_s(30, answers=answered(404, "/health", name="health")), workload=vllm("m", gpus=0))
     assert verdict is not None

@@ -20,6 +20,7 @@ from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.http_server import ports_of
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -93,9 +94,9 @@ class WatchedServer:
         self._task = clock.repeat("vastgpu-server", self._step)
 
     @property
-    def port(self) -> int:
-        """The port on which it listens."""
-        return self._workload.port
+    def ports(self) -> frozenset[int]:
+        """The ports on which it is known to listen."""
+        return ports_of(self._workload, self._adapter)
 
     @property
     def workload(self) -> Workload:
