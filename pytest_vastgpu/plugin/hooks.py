@@ -231,7 +231,7 @@ def vast_compare(request: pytest.FixtureRequest) -> Compare:
     """A function that compares two versions side by side on one host, and on a second one where that must confirm.
 
     ``vast_compare(baseline=…, candidate=…, load=…)`` measures; ``.assert_no_regression(throughput=0.05)`` of its result
-    fails for a regression.
+    fails for a regression. One server runs at a time; with ``together=True`` both do, each with part of the memory.
     """
     _refuse_on_host(request)
     from pytest_vastgpu.plugin.measuring.compare import comparing

@@ -74,7 +74,8 @@ class HttpServer(ABC):
     def further_ports(self, workload: Workload) -> frozenset[int]:
         """The TCP ports that it always listens on besides the workload's: none, unless a subclass says otherwise.
 
-        Two servers that are to run on one instance at a time must not have any of them in common.
+        Two servers that are to run on one instance at a time must not have any of them in common. An adapter that a
+        conftest file brings is not asked.
         """
         return frozenset()
 

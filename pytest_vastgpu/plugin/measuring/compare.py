@@ -30,7 +30,11 @@ class VastBenchmarkWarning(pytest.PytestWarning):
 
 
 class Compare(Protocol):
-    """The value of the fixture ``vast_compare``."""
+    """The value of the fixture ``vast_compare``.
+
+    What it takes besides both sides and the load are the fields of
+    :class:`~pytest_vastgpu.measuring.comparing.plan.ComparisonPlan`, such as ``rounds=6`` or ``together=True``.
+    """
 
     def __call__(
         self, *, baseline: Workload, candidate: Workload, load: Load, **budget: Unpack[Budget]
