@@ -18,8 +18,6 @@ PAIR = (("A", "A"), ("B", "BB"), ("A", "A"), ("B", "B"), ("A", "AA"), ("B", "B")
 first window after a start of a server shows: of each side three in four. A is the baseline."""
 LONE = (("A", "A"), ("B", "B"), ("B", "B"), ("A", "A"))
 """One block more: there each window is the first after a start, or A would have two of them and B one."""
-TOGETHER = "both servers at a time, each with part of the memory"
-"""What must be known of a comparison in which both run together."""
 END_S = 60
 """Of a host's life, to give it back in time."""
 _LEAST = {"rounds": 2, "hosts": 1, "blocks": 1}
@@ -55,11 +53,10 @@ class ComparisonPlan:
     """Whether the servers of both sides run at a time, each with part of the memory, and take turns under load."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.together, bool):
+        amounts = dict(vars(self))
+        if not isinstance(amounts.pop("together"), bool):
             raise ConfigurationError(f"vast_compare(together={self.together!r:.40}): give True or False")
-        for name, value in vars(self).items():
-            if name == "together":
-                continue
+        for name, value in amounts.items():
             whole = name in _LEAST
             kind, least = ("a whole number", _LEAST[name] - 1) if whole else ("a number", 0)
             usable = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
@@ -99,7 +96,7 @@ class ComparisonPlan:
         """
         order = " ".join(self.windows[:8]) + (" …" if len(self.windows) > 8 else "")
         servers = sum(len(sides) for sides, _ in self.starts)
-        both = f", {TOGETHER}" if self.together else ""
+        both = ", both servers at a time, each with part of the memory" if self.together else ""
         more = "a second host only where a slowdown is suspected; " if self.hosts > 1 else ""
         return (
             f"{self.rounds} rounds of {len(self.windows)} windows of {self.seconds:g} s ({order}): "

@@ -25,7 +25,6 @@ from pytest_vastgpu.measuring.comparing.comparison import Judged
 from pytest_vastgpu.measuring.comparing.comparison import judge
 from pytest_vastgpu.measuring.comparing.comparison import needs_second_host
 from pytest_vastgpu.measuring.comparing.comparison import would_settle
-from pytest_vastgpu.measuring.comparing.plan import TOGETHER
 from pytest_vastgpu.measuring.comparing.plan import ComparisonPlan
 from pytest_vastgpu.measuring.comparing.plan import about
 from pytest_vastgpu.measuring.comparing.plan import limit_s
@@ -92,7 +91,7 @@ class Bench:
         if self._plan.together:
             if why := self._leases.clash(baseline, candidate):
                 raise ConfigurationError(f"baseline and candidate cannot run at a time (together=True): {why}")
-            self._notes.append(TOGETHER)
+            self._notes.append("both servers ran at a time, each with part of the memory")
         if why := self._leases.apart(baseline, candidate):
             raise ConfigurationError(
                 f"baseline and candidate cannot be compared on one host: {why}; have both use the same, and bring what "
