@@ -37,6 +37,7 @@ from pytest_vastgpu.supervisor.pool.planner import Slot
 from pytest_vastgpu.supervisor.pool.provisioner import Provisioner
 from pytest_vastgpu.supervisor.pool.registry import RentalRegistry
 from pytest_vastgpu.supervisor.rental import reuse
+from pytest_vastgpu.supervisor.rental.clash import clash
 from pytest_vastgpu.supervisor.rental.rental import Rental
 
 
@@ -174,7 +175,7 @@ class PlanExecutor:
     def clash(self, one: Workload, other: Workload) -> str:
         """See :meth:`Leases.clash`."""
         adapters = self._adapters
-        return reuse.clash(one, adapters[one.adapter], other, adapters[other.adapter], self._settings.expose)
+        return clash(one, adapters[one.adapter], other, adapters[other.adapter], self._settings.expose)
 
     def serve(self, label: str, workload: Workload, *, beside: bool) -> None:
         """See :meth:`InstanceCalls.serve`, and :meth:`InstanceCalls.serve_beside`. The caller waits."""

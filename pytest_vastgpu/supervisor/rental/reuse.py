@@ -33,7 +33,6 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
-from pytest_vastgpu.servers.http_server import ports_of
 from pytest_vastgpu.servers.listing import brought_by
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
@@ -246,31 +245,6 @@ def apart(
         return f"one needs {one.gpu_name}, the other {other.gpu_name}"
     if ports_matter and one.port != other.port:
         return f"one publishes port {one.port}, the other {other.port} (--vast-expose)"
-    return ""
-
-
-def clash(one: Workload, ones: Adapter, other: Workload, others: Adapter, exposed: bool) -> str:
-    """Why no instance can run the servers of two workloads at a time, and what would help; empty where nothing but what
-    :func:`apart` looks at may be in the way. Pure.
-
-    :param ones: The adapter of the first, and so on.
-    :param exposed: Whether instances publish the port of their server.
-    """
-    if HOST in (one.adapter, other.adapter) or not one.port or not other.port:
-        return "one has no server; give both a command that listens on a port"
-    if exposed:
-        return "an instance publishes one port, and each needs its own: leave --vast-expose out"
-    if one.port == other.port:
-        return f"both listen on port {one.port}; give one of them another port="
-    if both := ports_of(one, ones) & ports_of(other, others):
-        ports = " and ".join(map(str, sorted(both)))
-        return f"both listen on {ports} besides port=; give one of them others by its arguments"
-    if (one.files, one.listing) != (other.files, other.listing):
-        return "they bring other files, and share a directory; have both bring all of them, under names of their own"
-    if (one.setup, one.setup_uses) != (other.setup, other.setup_uses):
-        return "they have another setup, and share what it makes; have one setup= that is for both"
-    if one.setup and one.env != other.env:
-        return "the setup, which runs once, would have another env=; set what differs in the arguments or the command"
     return ""
 
 

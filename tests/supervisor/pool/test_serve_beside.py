@@ -17,7 +17,7 @@ from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers.triton import TritonAdapter
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
-from pytest_vastgpu.supervisor.rental import reuse
+from pytest_vastgpu.supervisor.rental.clash import clash
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.supervisor.pool.test_pool import Scene
 from tests.supervisor.test_servers_that_end import DIED
@@ -172,24 +172,24 @@ def test_why_two_cannot_run_at_a_time(
     adapter, first = scene.life.adapter, replace(scene.workload, **one)
     second = replace(first, port=9000, command="serve another")
     second = replace(second, **changes)
-    why = reuse.clash(first, adapter, second, adapter, exposed=False)
+    why = clash(first, adapter, second, adapter, exposed=False)
     assert why.startswith(words)
     assert bool(why) == bool(words)
-    assert "leave --vast-expose out" in reuse.clash(first, adapter, replace(second, port=9000), adapter, exposed=True)
+    assert "leave --vast-expose out" in clash(first, adapter, replace(second, port=9000), adapter, exposed=True)
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ((), "both listen on 8001 and 8002 besides port=; give one of them others by its arguments"),
-        (("--grpc-port=9001",), "both listen on 8002 besides"),
+        ((), "both listen on 8001 and 8002; give one of them others, by port= or by its arguments"),
+        (("--grpc-port=9001",), "both listen on 8002; "),
         (("--grpc-port", "9001", "--metrics-port=9002"), ""),
         (("--allow-grpc=false", "--allow-metrics", "false"), ""),
     ],
 )
 def test_two_tritons_need_other_ports_for_grpc_and_metrics(args: tuple[str, ...], words: str) -> None:
     one, adapter = Workload("triton", port=8000), TritonAdapter()
-    why = reuse.clash(one, adapter, Workload("triton", port=8010, args=args), adapter, exposed=False)
+    why = clash(one, adapter, Workload("triton", port=8010, args=args), adapter, exposed=False)
     assert why.startswith(words)
     assert bool(why) == bool(words)
-    assert "both listen on 8001" in reuse.clash(one, adapter, Workload("command", port=8001), adapter, exposed=False)
+    assert "both listen on 8001" in clash(one, adapter, Workload("command", port=8001), adapter, exposed=False)

@@ -98,7 +98,7 @@ def launch_beside(context: BringUpContext, workload: Workload, name: str) -> Non
     """Start the server of a second workload beside that of a ready instance, which goes on.
 
     :param context: With the adapter of the workload.
-    :param workload: See :func:`~pytest_vastgpu.supervisor.rental.reuse.clash`.
+    :param workload: See :func:`~pytest_vastgpu.supervisor.rental.clash.clash`.
     :param name: As for :func:`relaunch`.
     :raises AttemptFailed: as :func:`relaunch`.
     :raises Cancelled: the instance is given back.
