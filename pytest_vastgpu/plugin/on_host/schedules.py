@@ -130,6 +130,12 @@ class Schedule:
         queues = self._scheduler.node2pending.values() if isinstance(self._scheduler, WorkStealingScheduling) else ()
         return self.waiting + sum(max(0, len(queue) - _BOUND) for queue in queues)
 
+    def has_tests(self, node: WorkerController) -> bool:
+        """Whether a worker has tests that it has not ended."""
+        if isinstance(self._scheduler, LoadScopeScheduling):
+            return bool(self._scheduler._pending_of(self._scheduler.assigned_work.get(node, {})))
+        return bool(getattr(self._scheduler, "node2pending", {}).get(node))
+
     def awaits(self, workers: int) -> None:
         """Begin as soon as so many workers have collected. Has no effect once it has begun."""
         if not self.begun and workers:

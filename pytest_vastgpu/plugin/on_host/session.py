@@ -177,7 +177,7 @@ class HostSession(HostWorkers):
                 waiting=schedule.waiting,
                 movable=schedule.movable,
                 doubtful={node.rented.name for node in self._lost},
-                unproven=sum(node in self._scheduler.nodes and not self._held.has_begun(node) for node in living),
+                unproven=sum(schedule.has_tests(node) and not self._held.has_begun(node) for node in living),
                 able=sum(not node.shutting_down for node in living),
                 collecting=sum(not node.shutting_down and node not in self._scheduler.nodes for node in living),
                 busy={name: sum(node.rented is each for node in living) for name, each in self._hosts.items()},

@@ -26,7 +26,7 @@ class Situation(NamedTuple):
     doubtful: Collection[str]
     """Hosts with workers that have ended for a reason yet to be found out; their tests may have to run again."""
     unproven: int
-    """Workers that have had their turn to get tests, and have begun none: they may be able to run none."""
+    """Workers that have tests, and have begun none yet: they may be able to run none."""
     able: int
     """Workers that can still take tests,"""
     collecting: int
