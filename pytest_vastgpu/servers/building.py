@@ -14,6 +14,9 @@ from pytest_vastgpu.servers.workloads import checked
 from pytest_vastgpu.servers.workloads import mapping
 from pytest_vastgpu.servers.workloads import require_known
 
+FURTHER_PORTS = "further_ports"
+"""The detail with the TCP ports that a server listens on besides the workload's own, with spaces between."""
+
 
 def build(
     adapter: str,
@@ -52,6 +55,12 @@ def requiring(workload: Workload, *, cuda: float, compute_cap: float) -> Workloa
     if workload.image or workload.gpus == 0:
         return workload
     return replace(workload, compute_cap=workload.compute_cap or compute_cap, cuda=workload.cuda or cuda)
+
+
+def ports_of(workload: Workload) -> frozenset[int]:
+    """All TCP ports on which its server is known to listen."""
+    further = detail(workload, FURTHER_PORTS).split()
+    return frozenset({workload.port, *(int(each) for each in further if each.isdecimal())})
 
 
 def detail(workload: Workload, name: str) -> str:

@@ -16,7 +16,6 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
 from pytest_vastgpu.servers import http_probe
-from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Failed
 from pytest_vastgpu.servers.base import Launch
 from pytest_vastgpu.servers.base import Observation
@@ -71,14 +70,6 @@ class HttpServer(ABC):
         name, _, before = self.key_header.partition(": ")
         return {name: before + api_key}
 
-    def further_ports(self, workload: Workload) -> frozenset[int]:
-        """The TCP ports that it always listens on besides the workload's: none, unless a subclass says otherwise.
-
-        Two servers that are to run on one instance at a time must not have any of them in common. An adapter that a
-        conftest file brings is not asked.
-        """
-        return frozenset()
-
     def probes(self, workload: Workload) -> tuple[Probe, ...]:
         """The server's answers, in one round trip, and the state of the system around it."""
         return (probe(workload.port, self.questions(workload), self.key_header), *SURROUNDINGS)
@@ -104,12 +95,6 @@ class HttpServer(ABC):
         if lost:
             return Failed(lost)
         return found if isinstance(found, Warming) else Warming(judged.progress)
-
-
-def ports_of(workload: Workload, adapter: Adapter) -> frozenset[int]:
-    """All TCP ports that a server is known to listen on."""
-    further = adapter.further_ports(workload) if isinstance(adapter, HttpServer) else frozenset[int]()
-    return further | {workload.port}
 
 
 def wrong(reason: str, evidence: str, remedy: str) -> Failed:

@@ -25,6 +25,7 @@ from pytest_vastgpu.servers.base import Observation
 from pytest_vastgpu.servers.base import Readiness
 from pytest_vastgpu.servers.base import Ready
 from pytest_vastgpu.servers.base import Warming
+from pytest_vastgpu.servers.building import FURTHER_PORTS
 from pytest_vastgpu.servers.building import build
 from pytest_vastgpu.servers.building import detail
 from pytest_vastgpu.servers.building import requiring
@@ -112,6 +113,7 @@ def triton(
         details["infer_model"], details["infer"] = _inference(infer)
         if wanted:
             wanted.setdefault(details["infer_model"], "")
+    details[FURTHER_PORTS] = " ".join(_further_ports([each for each in args if isinstance(each, str)]))
     details["models"] = "\n".join(f"{name} {version}".rstrip() for name, version in wanted.items())
     brought = dict(mapping("files", files, "{'labels.txt': 'path/to/labels.txt'}"))
     if isinstance(where, Path):
@@ -155,15 +157,6 @@ class TritonAdapter(HttpServer):
         here = ["--model-repository", detail(workload, "repository"), "--http-port", str(workload.port)]
         arguments = shlex.join([*here, *loopback, *only, *workload.args])
         return Launch(f'exec tritonserver --http-address "${{VASTGPU_HOST:-127.0.0.1}}" {arguments}\n')
-
-    def further_ports(self, workload: Workload) -> frozenset[int]:
-        """Those of gRPC and of the metrics, unless its arguments turn them off."""
-        ports = set[int]()
-        for service, its in _OTHER_PORTS.items():
-            port = _given(workload.args, f"--{service}-port") or str(its)
-            if _given(workload.args, f"--allow-{service}").lower() not in ("false", "0") and port.isdecimal():
-                ports.add(int(port))
-        return frozenset(ports)
 
     def questions(self, workload: Workload) -> tuple[Question, ...]:
         """Whether it lives, and what is loaded; then whether it and each model are ready; then the inference.
@@ -222,6 +215,12 @@ class TritonAdapter(HttpServer):
 def _controlled(workload: Workload) -> bool:
     """Whether the workload's own arguments say which models are loaded."""
     return any(argument.startswith(_CONTROL) for argument in workload.args)
+
+
+def _further_ports(args: Sequence[str]) -> list[str]:
+    """Those of gRPC and of the metrics, unless the arguments turn them off."""
+    on = [each for each in _OTHER_PORTS if _given(args, f"--allow-{each}").lower() not in ("false", "0")]
+    return [_given(args, f"--{each}-port") or str(_OTHER_PORTS[each]) for each in on]
 
 
 def _given(args: Sequence[str], option: str) -> str:

@@ -33,6 +33,7 @@ from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
 from pytest_vastgpu.providers.base import SelfDestruct
 from pytest_vastgpu.selection.offer_query import OfferQuery
+from pytest_vastgpu.servers.system_probes import LISTENERS
 from pytest_vastgpu.ssh.address import SshAddress
 from pytest_vastgpu.ssh.base import AddressFailure
 from pytest_vastgpu.ssh.base import ConnectFailed
@@ -95,6 +96,10 @@ class Script:
     breaks_at: str = ""
     """The command at which a connection breaks."""
     breaks: int = 1
+    loses_answer_to: str = ""
+    """The command that is carried out, and whose answer a connection that breaks loses, once."""
+    listens: str = ""
+    """What the servers listen on, as :data:`LISTENERS` prints it."""
     """How often it does."""
     dark: bool = False
     """Nothing ever answers at its SSH address."""
@@ -357,6 +362,9 @@ class MemoryConnection:
         if stdin:
             instance.inputs[command] = stdin
         code, output = self._carry_out(instance, command)
+        if command == instance.script.loses_answer_to and not instance.broke:
+            instance.broke += 1
+            self.close()
         if self.closed:
             return ProbeResult(name, ProbeFailure.TRANSPORT, None, "", "[the SSH connection broke]\n", 0.0)
         failure = ProbeFailure.COMMAND if code else ProbeFailure.NONE
@@ -398,8 +406,14 @@ class MemoryConnection:
         if command in (job.start(), job.start(job.BESIDE)):
             instance.starts += 1
             folder = job.HOME if command == job.start() else job.BESIDE
+            if folder == job.HOME:
+                instance.launched.clear()
             instance.launched[folder] = self._clock.monotonic(), instance.starts
             return 0, ""
+        if command == job.BEGUN_BESIDE:
+            return int(job.BESIDE not in instance.launched), ""
+        if command == LISTENERS.command and instance.script.listens:
+            return 0, instance.script.listens
         if looks := re.match(r"cd (\S+) \|\| exit 1\nlistens\(\)", command):
             return 0, self._look(instance, looks[1])
         if "\nbase=\n" in command:

@@ -345,7 +345,7 @@ def at_fault(lost: Sequence[tuple[HostLost, HostMeasured]]) -> str:
     (other,) = set(NAMES) - {side}
     alike = len({each.reason for each, _ in lost}) == 1 and all(each.under_load for each, _ in lost)
     if all(found.worked == {other} for _, found in lost):
-        but = f", where the {NAMES[other]} could"
+        but = f", where the {NAMES[other]} worked"
     elif alike and not any(found.worked for _, found in lost):
         but = ", and each failed in the same way"
     else:

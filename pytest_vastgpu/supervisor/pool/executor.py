@@ -174,8 +174,7 @@ class PlanExecutor:
 
     def clash(self, one: Workload, other: Workload) -> str:
         """See :meth:`Leases.clash`."""
-        adapters = self._adapters
-        return clash(one, adapters[one.adapter], other, adapters[other.adapter], self._settings.expose)
+        return clash(one, other, self._settings.expose)
 
     def serve(self, label: str, workload: Workload, *, beside: bool) -> None:
         """See :meth:`InstanceCalls.serve`, and :meth:`InstanceCalls.serve_beside`. The caller waits."""

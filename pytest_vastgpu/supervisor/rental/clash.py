@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pytest_vastgpu.model import HOST
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.servers.base import Adapter
-from pytest_vastgpu.servers.http_server import ports_of
+from pytest_vastgpu.servers.building import ports_of
 
 
-def clash(one: Workload, ones: Adapter, other: Workload, others: Adapter, exposed: bool) -> str:
+def clash(one: Workload, other: Workload, exposed: bool) -> str:
     """Why no instance can run the servers of two workloads at a time, and what would help; empty where nothing but what
     :func:`~pytest_vastgpu.supervisor.rental.reuse.apart` looks at may be in the way.
 
-    :param ones: The adapter of the first, and so on.
     :param exposed: Whether instances publish the port of their server.
     """
     if HOST in (one.adapter, other.adapter) or not one.port or not other.port:
@@ -21,7 +19,7 @@ def clash(one: Workload, ones: Adapter, other: Workload, others: Adapter, expose
         return "an instance publishes one port, and each needs its own: leave --vast-expose out"
     if one.port == other.port:
         return f"both listen on port {one.port}; give one of them another port="
-    if both := ports_of(one, ones) & ports_of(other, others):
+    if both := ports_of(one) & ports_of(other):
         ports = " and ".join(map(str, sorted(both)))
         return f"both listen on {ports}; give one of them others, by port= or by its arguments"
     if (one.files, one.listing) != (other.files, other.listing):

@@ -106,6 +106,8 @@ class Rental:
         self.heartbeat: Heartbeat | None = None
         self.folder = job.HOME
         """Where the server that was started last has its files, see :func:`.server.job.start`."""
+        self.others: frozenset[int] | None = frozenset()
+        """Ports on which another server listens, beside which that one starts; None: not looked at yet."""
         self.ports = ForwardedPorts(lambda port: services.connector.forward(self.connected.connection_if_any, port))
         self.servers = Starts()
         self.ready_at = 0.0
@@ -502,6 +504,7 @@ class Rental:
     def _starts_next(self, workload: Workload, name: str, folder: str) -> None:
         self.cost.brings(self.workload, workload)
         self.workload, self.purpose, self.folder = workload, sanitize.line(name), folder
+        self.others = frozenset() if folder == job.HOME else None
         self.start, self.log = None, ""
 
     def shows(self, text: str, window: str = "", window_s: float = 0.0, left_s: float = 0.0) -> None:

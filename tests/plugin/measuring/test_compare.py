@@ -490,7 +490,7 @@ def test_a_side_that_is_never_measured_where_the_other_is_is_at_fault_not_the_ho
         hosts.seconds = seconds
     result = run(*options)
     result.assert_outcomes(failed=1)
-    words = "the candidate could not be measured on machine 1 and machine 2, where the baseline could: "
+    words = "the candidate could not be measured on machine 1 and machine 2, where the baseline worked: "
     assert words in text_of(result)
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.diagnosis.verdicts import classify
 from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import ProvisioningFailed
+from pytest_vastgpu.model import Channel
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
-from pytest_vastgpu.servers.triton import TritonAdapter
+from pytest_vastgpu.servers.triton import triton
 from pytest_vastgpu.supervisor.pool.access import InstanceAccess
+from pytest_vastgpu.supervisor.rental.bringup.beside import judged
 from pytest_vastgpu.supervisor.rental.clash import clash
 from pytest_vastgpu.supervisor.rental.server import job
 from tests.supervisor.pool.test_pool import Scene
@@ -139,6 +142,37 @@ def test_a_connection_that_breaks_ends_nothing(scene_of: Callable[..., Scene]) -
     assert rental.state is State.READY
 
 
+def test_one_whose_start_was_not_answered_is_not_started_again(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script(loses_answer_to=SECOND))
+    rental = scene.rent("one", own=True)
+    scene.pool.serve(rental.label, other(scene), beside=True)
+    assert commands(scene) == ["start", "start beside"]
+    assert rental.state is State.READY
+    scene.pool.serve(rental.label, scene.workload)
+    scene.pool.serve(rental.label, other(scene), beside=True)
+    assert commands(scene)[-3:] == ["stop", "start", "start beside"]
+
+
+def test_no_port_of_the_first_is_taken_for_one_of_the_second(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script(listens="0100007F:1F40\n0100007F:2382\n"))
+    rental = scene.rent("one", own=True)
+    assert rental.others == frozenset()
+    scene.pool.serve(rental.label, other(scene), beside=True)
+    assert rental.others == {8000, 9090}, "also what nobody has declared"
+    scene.pool.serve(rental.label, scene.workload)
+    assert rental.others == frozenset()
+
+
+def test_a_gpu_that_serves_one_process_only_is_no_fault_of_the_machine() -> None:
+    line = "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
+    busy = classify(line, channel=Channel.SERVER_LOG)
+    assert busy.failure_class is FailureClass.INFRA_FATAL
+    assert judged(busy).failure_class is FailureClass.INCOMPATIBLE
+    assert "both servers cannot use it at a time" in judged(busy).remedy
+    gone = replace(busy, reason="gpu_gone")
+    assert judged(gone) == gone
+
+
 def test_what_others_use_and_what_has_two_is_refused(scene_of: Callable[..., Scene]) -> None:
     scene = scene_of(Script(), Script())
     shared = scene.rent("one")
@@ -169,13 +203,13 @@ def test_why_two_cannot_run_at_a_time(
     scene_of: Callable[..., Scene], one: dict[str, Any], changes: dict[str, Any], words: str
 ) -> None:
     scene = scene_of(Script())
-    adapter, first = scene.life.adapter, replace(scene.workload, **one)
+    first = replace(scene.workload, **one)
     second = replace(first, port=9000, command="serve another")
     second = replace(second, **changes)
-    why = clash(first, adapter, second, adapter, exposed=False)
+    why = clash(first, second, exposed=False)
     assert why.startswith(words)
     assert bool(why) == bool(words)
-    assert "leave --vast-expose out" in clash(first, adapter, replace(second, port=9000), adapter, exposed=True)
+    assert "leave --vast-expose out" in clash(first, replace(second, port=9000), exposed=True)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +222,8 @@ def test_why_two_cannot_run_at_a_time(
     ],
 )
 def test_two_tritons_need_other_ports_for_grpc_and_metrics(args: tuple[str, ...], words: str) -> None:
-    one, adapter = Workload("triton", port=8000), TritonAdapter()
-    why = clash(one, adapter, Workload("triton", port=8010, args=args), adapter, exposed=False)
+    one = triton("/models", gpus=0)
+    why = clash(one, triton("/models", *args, gpus=0, port=8010), exposed=False)
     assert why.startswith(words)
     assert bool(why) == bool(words)
-    assert "both listen on 8001" in clash(one, adapter, Workload("command", port=8001), adapter, exposed=False)
+    assert "both listen on 8001" in clash(one, Workload("command", port=8001), exposed=False)

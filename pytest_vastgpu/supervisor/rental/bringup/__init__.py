@@ -12,6 +12,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.reporting.sentences import workload_line
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
+from pytest_vastgpu.supervisor.rental.bringup import beside
 from pytest_vastgpu.supervisor.rental.bringup.attach_key import attach_key
 from pytest_vastgpu.supervisor.rental.bringup.boot import boot
 from pytest_vastgpu.supervisor.rental.bringup.check_host import check_host
@@ -104,7 +105,10 @@ def launch_beside(context: BringUpContext, workload: Workload, name: str) -> Non
     :raises Cancelled: the instance is given back.
     """
     context.rental.adds_server(workload, name)
-    _through_gaps(context, lambda: _prepare_again(context))
+    try:
+        _through_gaps(context, lambda: _prepare_again(context))
+    except AttemptFailed as failed:
+        raise AttemptFailed(beside.judged(failed.verdict)) from failed
 
 
 def _through_gaps(context: BringUpContext, step: Callable[[], None]) -> None:
@@ -162,6 +166,8 @@ def _prepare_again(context: BringUpContext) -> None:
     if rental.start is None:
         if rental.folder == job.HOME:
             stop(context)
+        else:
+            beside.note_others(context)
         rental.launched(launch(context))
     monitor = warm_up(context)
     _open(context, monitor, *open_again(context))

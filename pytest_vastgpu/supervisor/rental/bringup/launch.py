@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_vastgpu.model import FailureClass
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.ssh.base import TransferFailed
+from pytest_vastgpu.supervisor.rental.bringup.beside import has_begun
 from pytest_vastgpu.supervisor.rental.bringup.bring import bring
 from pytest_vastgpu.supervisor.rental.bringup.connect import check_ran
 from pytest_vastgpu.supervisor.rental.bringup.context import BringUpContext
@@ -28,6 +29,8 @@ def launch(context: BringUpContext) -> Launched:
     workload = rental.workload
     start = adapter.launch(workload, rental.api_key)
     headers = dict(adapter.headers(workload, rental.api_key))
+    if rental.folder == job.BESIDE and has_begun(context):
+        return Launched(start, headers)
     connection = rental.connected.connection()
     made = check_ran(connection.run(job.MAKE_FOLDERS, timeout_s=LIMIT_S), connection)
     host = "0.0.0.0" if context.services.settings.expose else "127.0.0.1"  # noqa: S104 - asked for by --vast-expose

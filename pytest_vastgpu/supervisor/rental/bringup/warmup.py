@@ -38,7 +38,7 @@ def warm_up(context: BringUpContext) -> ServerMonitor:
     probes = context.adapter.probes(rental.workload)
     if all(probe.name != LISTENERS.name for probe in probes):
         probes = (*probes, LISTENERS)
-    standing = StandingStill(rental.workload, context.services.timeouts, rental.servers.ports)
+    standing = StandingStill(rental.workload, context.services.timeouts, rental.others or ())
     started = clock.monotonic()
     samples = [give_up.ProgressSample(0.0, Progress("launched"))]
     env = {job.API_KEY: rental.api_key}

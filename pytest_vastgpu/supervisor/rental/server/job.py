@@ -188,6 +188,10 @@ def lists(port: int) -> str:
     return f"grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
+BEGUN_BESIDE = f"[ -e {BESIDE}/pid ]"
+"""Succeeds where a second server was started beside the present first one."""
+
+
 def start(folder: str = HOME) -> str:
     """The command that starts ``run.sh`` so that it outlives the SSH session.
 

@@ -17,11 +17,6 @@ class Starts:
     def __getitem__(self, number: int) -> WatchedServer:
         return self._servers[number]
 
-    @property
-    def ports(self) -> frozenset[int]:
-        """The ports on which those listen that run, as far as that is known."""
-        return frozenset[int]().union(*(server.ports for server in self._servers if server.end is None))
-
     def add(self, server: WatchedServer) -> None:
         """The next start is ready."""
         before = self._servers[-1] if self._servers else None

@@ -20,7 +20,6 @@ from pytest_vastgpu.reporting.sentences import verdict_line
 from pytest_vastgpu.reporting.words import words
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.base import Observation
-from pytest_vastgpu.servers.http_server import ports_of
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.base import Forward
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
@@ -92,11 +91,6 @@ class WatchedServer:
         """The memory of the GPUs when it was ready; None: not known yet, or it needs no GPU."""
         self._asked_gpus = False
         self._task = clock.repeat("vastgpu-server", self._step)
-
-    @property
-    def ports(self) -> frozenset[int]:
-        """The ports on which it is known to listen."""
-        return ports_of(self._workload, self._adapter)
 
     @property
     def workload(self) -> Workload:
