@@ -49,6 +49,8 @@ MOST_LINES = 10_000
 """Of the container's log: the market is asked for a number of lines."""
 _READ_S = 60.0
 _LOGS = f"{job.HOME}/setup.log {job.HOME}/server.log {job.BESIDE}/server.log"
+_TWO = f"[ -e {job.BESIDE}/server.log ]"
+"""Where a second server was started beside the first, each log has a line above it that names it, as ``tail`` does."""
 _MOST_BYTES = 8 << 20
 
 
@@ -81,8 +83,9 @@ def show_log(
         connection, why = _connected(ours, timeouts)
         if connection is not None:
             with closing(connection):
-                keep = "cat" if lines is None else f"tail -n {lines}"
-                text = connection.run(f"cat {_LOGS} 2>/dev/null | {keep}", timeout_s=_READ_S).stdout
+                one = f"cat {_LOGS} | tail -n {_first(lines)}"
+                command = f"{{ if {_TWO}; then tail -n {_first(lines)} {_LOGS}; else {one}; fi; }} 2>/dev/null"
+                text = connection.run(command, timeout_s=_READ_S).stdout
             if text:
                 _print(text)
                 return ExitCode.OK
@@ -127,18 +130,18 @@ def _connected(ours: Ours, timeouts: Timeouts) -> tuple[SshConnection | None, st
 
 
 def _learn_secrets(connection: SshConnection) -> None:
-    """Hide the secrets of the server's environment in what is printed from now on, if it repeats them."""
-    told = connection.run(f"cat {job.HOME}/env.sh {job.BESIDE}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout
-    variables = exported(told)
-    variables.pop(job.HOST, None)  # an address, by which a log is understood
-    for name, value in secret_variables(variables.items()):
-        KNOWN.add(name, value)
+    """Hide the secrets of the servers' environments in what is printed from now on, if it repeats them."""
+    for folder in (job.HOME, job.BESIDE):  # each by itself: both may have a variable, and one may be cut short
+        variables = exported(connection.run(f"cat {folder}/env.sh 2>/dev/null", timeout_s=_READ_S).stdout)
+        variables.pop(job.HOST, None)  # an address, by which a log is understood
+        for name, value in secret_variables(variables.items()):
+            KNOWN.add(name, value)
 
 
 def _follow(ours: Ours, timeouts: Timeouts, lines: int | None, wait: Callable[[float], None]) -> int:
     """Print what there is and what comes, until the instance is gone."""
     printed, told = "", False
-    first = "+1" if lines is None else str(lines)
+    first = _first(lines)
     while True:
         connection, why = _connected(ours, timeouts)
         if connection is not None:
@@ -169,7 +172,7 @@ def _follow(ours: Ours, timeouts: Timeouts, lines: int | None, wait: Callable[[f
 def _follow_on(ours: Ours, connection: SshConnection, first: str) -> str:
     """Print the log as it comes, as long as the connection and the instance live; returns why it ended."""
     arriving: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    command = f"exec tail -q -n {first} -F {_LOGS} 2>/dev/null"
+    command = f"names=; {_TWO} || names=-q; exec tail $names -n {first} -F {_LOGS} 2>/dev/null"
     stream = connection.stream(command, arriving.put, lambda _: arriving.put(None))
     look_at = time.monotonic() + LOOK_S
     while True:
@@ -177,11 +180,16 @@ def _follow_on(ours: Ours, connection: SshConnection, first: str) -> str:
             line = arriving.get(timeout=max(0.0, look_at - time.monotonic()))
             if line is None:
                 return stream.problem or "its end was read"
-            _print(line)
+            _print(line or "\n")
         if time.monotonic() >= look_at:
             if _is_gone(ours):
                 return "it is gone"
             look_at = time.monotonic() + LOOK_S
+
+
+def _first(lines: int | None) -> str:
+    """What ``tail -n`` takes for the last lines; None: all."""
+    return "+1" if lines is None else str(lines)
 
 
 def _is_gone(ours: Ours) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -50,10 +51,12 @@ class Reachable:
     def has(self, **logs: str) -> None:
         """Write its logs."""
         for name, text in logs.items():
-            done = self.connection.run(
-                f"mkdir -p .vastgpu && cat > .vastgpu/{name}.log", timeout_s=20, stdin=text.encode()
-            )
-            assert done.ok
+            self.write(f"{name}.log", text)
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of our files."""
+        command = f"mkdir -p .vastgpu/beside && cat > .vastgpu/{name}"
+        assert self.connection.run(command, timeout_s=20, stdin=text.encode()).ok
 
 
 @pytest.fixture
@@ -124,10 +127,19 @@ def test_logs_show_no_secret_of_the_servers_environment(reachable: Reachable) ->
     reachable.has(
         server=f"127.0.0.1: my token is {env['HF_TOKEN']}\nof /models/x, and {env['HUGGING_FACE_HUB_TOKEN']}\n"
     )
-    written = reachable.connection.run("cat > .vastgpu/env.sh", timeout_s=20, stdin=exports(env).encode())
-    assert written.ok
+    reachable.write("env.sh", exports(env))
     shown = "127.0.0.1: my token is <HF_TOKEN>\nof /models/x, and <HUGGING_FACE_HUB_TOKEN>\n"
     assert vastgpu("logs", reachable.id).stdout == shown
+
+
+@pytest.mark.parametrize("cut_short", ["", "export LAST='and"])
+def test_logs_hide_the_secrets_of_both_servers_each_has_values_of_its_own(reachable: Reachable, cut_short: str) -> None:
+    one, other = "the one's s3cr3t", "the other's v3ry own"
+    reachable.has(server=f"{one}, {other}\n")
+    reachable.write("env.sh", exports({"HF_TOKEN": one}))
+    reachable.write("beside/env.sh", exports({"HF_TOKEN": other}) + cut_short)
+    shown = vastgpu("logs", reachable.id).stdout
+    assert shown == (f"<HF_TOKEN>, {other}\n" if cut_short else "<HF_TOKEN>, <HF_TOKEN>\n")
 
 
 def test_without_its_key_it_is_said_how_to_get_in_the_next_time(
@@ -175,6 +187,27 @@ def test_logs_are_those_of_the_setup_command_and_the_server_without_what_control
     assert capsys.readouterr().out == ": :error::three\nlast\n"
 
 
+HEADERS = "==> .vastgpu/server.log <==\n", "==> .vastgpu/beside/server.log <==\n"
+
+
+def test_where_two_servers_run_each_has_its_name_above_its_lines(reachable: Reachable) -> None:
+    reachable.has(**{"server": "one\ntwo\n", "beside/server": "three\n\nfour\n"})
+    one, other = HEADERS
+    assert vastgpu("logs", reachable.id).stdout == f"{one}one\ntwo\n\n{other}three\n\nfour\n"
+    assert vastgpu("logs", "-n", "1", reachable.id).stdout == f"{one}two\n\n{other}four\n"
+
+
+def test_where_two_servers_run_what_is_followed_has_their_names_too(
+    reachable: Reachable, follow: Callable[..., Following]
+) -> None:
+    reachable.has(**{"server": "one\n", "beside/server": "two\n"})
+    following = follow(reachable.id)
+    one, other = HEADERS
+    assert [following.line() for _ in range(5)] == [one, "one\n", "\n", other, "two\n"]
+    reachable.connection.run("echo three >> .vastgpu/server.log", timeout_s=20)
+    assert [following.line() for _ in range(3)] == ["\n", one, "three\n"]
+
+
 def test_without_a_login_the_containers_log_is_shown(reachable: Reachable, capsys: pytest.CaptureFixture[str]) -> None:
     (reachable.run.directory / KEY_FILE).unlink()
     assert main(["logs", reachable.id], UNSPACED) == ExitCode.OK
@@ -202,17 +235,28 @@ class Following:
 
 
 @pytest.fixture
-def following(reachable: Reachable) -> Iterator[Following]:
+def follow() -> Iterator[Callable[..., Following]]:
+    """Begins to follow, until the test is over."""
+    begun: list[Following] = []
+
+    def begin(*words: str) -> Following:
+        begun.append(Following(*words))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        each.process.kill()
+        each.process.communicate()
+
+
+@pytest.fixture
+def following(reachable: Reachable, follow: Callable[..., Following]) -> Following:
     reachable.has(server="one\n")
-    running = Following(reachable.id)
-    try:
-        assert running.line() == "one\n"
-        reachable.connection.run("echo two >> .vastgpu/server.log", timeout_s=20)
-        assert running.line() == "two\n"
-        yield running
-    finally:
-        running.process.kill()
-        running.process.communicate()
+    begun = follow(reachable.id)
+    assert begun.line() == "one\n"
+    reachable.connection.run("echo two >> .vastgpu/server.log", timeout_s=20)
+    assert begun.line() == "two\n"
+    return begun
 
 
 def test_logs_are_followed_until_the_instance_is_gone(
