@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_vastgpu.client.calls import Lease
     from pytest_vastgpu.client.calls import Leases
     from pytest_vastgpu.measuring.measurement import Measurement
+    from pytest_vastgpu.model import Workload
 
 WIDE = frozenset({"vast_module_instance", "vast_session_instance"})
 """The fixtures that give such a handle."""
@@ -83,6 +85,14 @@ class InstanceOfRunningTest(VastInstance):
     @property
     def on_measured(self) -> Callable[[Measurement], None] | None:  # type: ignore[override] # as above
         return self._running.instance().on_measured
+
+    def leads_to(self, lease: Lease, workload: Workload) -> Lease:
+        """Not to be had: see :meth:`serve`, which the supervisor refuses for a shared instance."""
+        __tracebackhide__ = True
+        raise ConfigurationError(
+            "leads_to() is for an instance of the test's own, and this one is shared with other tests: rent one with "
+            "vast_instance_factory"
+        )
 
     def __repr__(self) -> str:
         return f"<VastInstance of the running test; the last one was {self._running.last!r}>"

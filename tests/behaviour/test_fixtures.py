@@ -48,6 +48,8 @@ def books(home: Path) -> dict[str, Any]:
 
 
 WIDE = """
+from pytest_vastgpu import ConfigurationError
+
 class Client:
     def __init__(self, handle): self.handle = handle
     def get(self): ask(self.handle)
@@ -69,6 +71,9 @@ def test_1(client, vast_instance):
     assert client.handle.api_key and client.handle.api_key == vast_instance.headers["Authorization"].split()[1]
     assert client.handle.api_key not in repr(client.handle) + repr(vast_instance)
     Path("first").write_text(str(client.handle.id))
+    for call, *arguments in (("serve",), ("serve_beside",), ("leads_to", None)):
+        with pytest.raises(ConfigurationError, match="for an instance of the test's own, and this one is shared"):
+            getattr(client.handle, call)(*arguments, workload("one"))
 
 class TestIt:
     def test_2_loses_it(self, of_class): lose(of_class, "instance_vanishes")

@@ -10,7 +10,9 @@ import pytest
 from pytest_vastgpu.client.calls import Lease
 from pytest_vastgpu.client.calls import Leases
 from pytest_vastgpu.client.instance import VastInstance
+from pytest_vastgpu.errors import ConfigurationError
 from pytest_vastgpu.errors import VastGpuError
+from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.running import InstanceOfRunningTest
 from pytest_vastgpu.plugin.running import Running
 from pytest_vastgpu.plugin.running import lead_to_own
@@ -60,6 +62,12 @@ def test_a_handle_follows_the_tests() -> None:
     assert handle.endpoint == "http://3"
     assert "http://3" in repr(handle)
     assert "key" not in repr(handle)
+
+
+def test_a_handle_that_follows_the_tests_is_not_led_elsewhere() -> None:
+    handle = InstanceOfRunningTest(LEASES, Running())
+    with pytest.raises(ConfigurationError, match="this one is shared with other tests: rent one with vast_instance_fa"):
+        handle.leads_to(instance(1)._lease, Workload("command"))
 
 
 @pytest.mark.parametrize(
