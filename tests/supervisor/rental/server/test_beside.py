@@ -37,23 +37,20 @@ def start(home: Path, folder: str, script: str) -> None:
     sh(home, job.start(folder))
 
 
-def pid_of(home: Path, folder: str) -> int:
-    file = home / folder / "pid"
-    return int(until(lambda: file.read_text().strip() if file.exists() else "", bool))
-
-
 def look(home: Path, folder: str) -> str:
     return sh(home, job.look(0, 0.0, folder)).strip()
 
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[list[int]]:
-    """The processes of two that run; the second hides our key."""
-    start(tmp_path, job.HOME, "echo first; exec sleep 1000")
-    start(tmp_path, job.BESIDE, f"echo second; exec python3 -c '{HIDES}' /bin/sleep 1000")
-    pids = [pid_of(tmp_path, folder) for folder in (job.HOME, job.BESIDE)]
+    """The servers of two starts, not the shells that wait for them; the second hides our key."""
+    pids = [tmp_path / name for name in ("first", "second")]
+    start(tmp_path, job.HOME, f"echo $$ > {pids[0]}; echo first; exec sleep 1000")
+    start(tmp_path, job.BESIDE, f"echo $$ > {pids[1]}; echo second; exec python3 -c '{HIDES}' /bin/sleep 1000")
     until(lambda: [log_of(tmp_path, each) for each in (job.HOME, job.BESIDE)], lambda logs: all(logs))
-    yield pids
+    second = int(pids[1].read_text())
+    until(lambda: Path(f"/proc/{second}/environ").read_bytes(), lambda environ: KEY.encode() not in environ)
+    yield [int(each.read_text()) for each in pids]
     sh(tmp_path, job.stop(60.0), f"{KEY}\n")
 
 
