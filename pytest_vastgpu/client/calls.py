@@ -348,7 +348,9 @@ class InstanceCalls:
         """Start the server of a second workload beside the present one; returns when it is ready.
 
         As :meth:`serve`, but the present server goes on. Both share the host, the GPUs, and one working directory with
-        its files and setup command; the lease of either leads to it. The next :meth:`serve` ends both.
+        its files and setup command. Each lease leads to its own server, and the handle to this one from now on. What is
+        said of a failed test, such as its log and what became of its server, is that of the server to which the handle
+        leads. The next :meth:`serve` ends both.
 
         :param workload: With whole paths of its files, and another port; see :meth:`Leases.clash`.
         :raises ConfigurationError: as :meth:`serve`, and if both cannot run at a time. The present one goes on.
