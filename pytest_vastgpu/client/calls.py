@@ -352,7 +352,7 @@ class InstanceCalls:
         said of a failed test, such as its log and what became of its server, is that of the server to which the handle
         leads. The next :meth:`serve` ends both.
 
-        :param workload: With whole paths of its files, and another port; see :meth:`Leases.clash`.
+        :param workload: With whole paths of its files, and another port.
         :raises ConfigurationError: as :meth:`serve`, and if both cannot run at a time. The present one goes on.
         :raises BudgetSpent: as :meth:`serve`.
         :raises ProvisioningFailed: if it does not start, with the verdict. The instance is given back.
