@@ -501,6 +501,10 @@ class Rental:
         self._starts_next(workload, name, job.BESIDE)
         self.enter(State.WARMING, f"starting {self.purpose} beside {before}")
 
+    def has_others(self, ports: frozenset[int]) -> None:
+        """Another server listens on these ports, beside which its own starts."""
+        self.others = ports
+
     def _starts_next(self, workload: Workload, name: str, folder: str) -> None:
         self.cost.brings(self.workload, workload)
         self.workload, self.purpose, self.folder = workload, sanitize.line(name), folder

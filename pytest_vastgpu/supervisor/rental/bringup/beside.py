@@ -29,7 +29,7 @@ def note_others(context: BringUpContext) -> None:
     seen = check_ran(
         connection.run(LISTENERS.command, timeout_s=LIMIT_S, env={job.API_KEY: rental.api_key}), connection
     )
-    rental.others = frozenset(each.port for each in listeners(seen.stdout))
+    rental.has_others(frozenset(each.port for each in listeners(seen.stdout)))
 
 
 def has_begun(context: BringUpContext) -> bool:
