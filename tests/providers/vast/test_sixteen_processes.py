@@ -68,4 +68,5 @@ def test_sixteen_processes_keep_the_spacing_and_none_starves(tmp_path: Path) -> 
         turns = [place for place, who in enumerate(order) if who == number]
         for one, next_one in itertools.pairwise(turns):
             between = Counter(order[one + 1 : next_one])
-            assert max(between.values(), default=0) <= 2, f"{number} waited while another had {between} turns"
+            most = 2 + too_early  # one that is made again waits for another turn of each
+            assert max(between.values(), default=0) <= most, f"{number} waited while another had {between} turns"
