@@ -44,14 +44,13 @@ def test_a_forked_child_gets_its_own_answers(connect: Connect, host: Host, role:
 def test_many_threads_of_a_forked_child_begin_at_once(connect: Connect) -> None:
     """It is one process: whoever rents by one of its lines loses it when that line ends."""
     calls = leases(connect())
-    barrier = threading.Barrier(20)
+    barrier = threading.Barrier(20, lambda: sys.setswitchinterval(1e-6))  # not before: to start them takes long then
 
     def ask() -> str:
         barrier.wait(PATIENCE_S)
         return calls.logs("who").split()[0]
 
     def one_name() -> bool:
-        sys.setswitchinterval(1e-6)
         with ThreadPoolExecutor(20) as pool:
             names = {each.result(PATIENCE_S) for each in [pool.submit(ask) for _ in range(20)]}
         return len(names) == 1 and names.pop().startswith(f"{os.getpid()}-")
