@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -121,20 +120,6 @@ class _OnTheClock(Provisioner):
         if self.problem is not None:
             raise self.problem
         return super().revive(rental, adapter, self.cancel)
-
-
-@pytest.fixture
-def scene_of(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
-    scenes: list[Scene] = []
-
-    def scene_of(*scripts: Script) -> Scene:
-        scenes.append(Scene(tmp_path, *scripts))
-        return scenes[-1]
-
-    yield scene_of
-    for scene in scenes:
-        scene.pool.close()
-        assert scene.life.provider.instances == {}
 
 
 PROBLEMS = (HookFailed("a hook of yours: KeyError: 'x'"), HostCacheError("it is locked"), ConfigurationError("no key"))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,20 +28,6 @@ from tests.support.memory import STOP
 from tests.support.memory import Script
 
 OTHER = {"command": "serve another", "port": 9000}
-
-
-@pytest.fixture
-def scene_of(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
-    scenes: list[Scene] = []
-
-    def scene_of(*scripts: Script) -> Scene:
-        scenes.append(Scene(tmp_path, *scripts))
-        return scenes[-1]
-
-    yield scene_of
-    for scene in scenes:
-        scene.pool.close()
-        assert scene.life.provider.instances == {}
 
 
 def other(scene: Scene, **changes: Any) -> Workload:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,20 +30,6 @@ from tests.support.memory import Script
 
 FIRST, SECOND = job.start(), job.start(job.BESIDE)
 NEVER = 1e6
-
-
-@pytest.fixture
-def scene_of(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
-    scenes: list[Scene] = []
-
-    def scene_of(*scripts: Script) -> Scene:
-        scenes.append(Scene(tmp_path, *scripts))
-        return scenes[-1]
-
-    yield scene_of
-    for scene in scenes:
-        scene.pool.close()
-        assert scene.life.provider.instances == {}
 
 
 def other(scene: Scene, **changes: Any) -> Workload:
