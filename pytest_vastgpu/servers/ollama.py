@@ -48,7 +48,9 @@ _LOADED_FOR_EVER = {"OLLAMA_KEEP_ALIVE": "-1"}
 # - A load ends when the client that asked for it hangs up: "client connection closed before ... finished loading". So
 #   it is asked for here, by a client that waits as long as it takes; without a question, `ollama run` only loads.
 # - A client fails before its server has quite gone, so that is looked for a moment later.
-# - A child that was just forked still has the traps of its shell and can swallow a SIGTERM, so one is not enough.
+# - A signal may come at any moment, also between the start of a child and the line that would note it: whom to end is
+#   asked of the shell, through a file, since dash knows no jobs in $(). A child that was just forked still has the
+#   traps of its shell and can swallow a SIGTERM, so one is not enough.
 _SCRIPT = r"""
 lines() { tail -c 9999 vastgpu-client.log | LC_ALL=C tr '\033\r' '\n\n' |
   LC_ALL=C sed 's/^\[[0-9;?]*[A-Za-z]//; s/ *[^ -~]* *$//; /^$/d'; }
@@ -72,7 +74,7 @@ ask_for() {
   tell & teller=$!
   wait "$client"; code=$?
   kill -9 "$teller"
-  client= teller=
+  wait "$teller" 2>/dev/null
   [ "$code" = 0 ] && return
   lines | grep -v '[0-9]%' | uniq | tail -n 10
   sleep 0.3
@@ -83,10 +85,14 @@ if ollama list >/dev/null 2>&1; then
   echo "Error: listen tcp $OLLAMA_HOST: bind: address already in use, by another Ollama"
   exit 1
 fi
-ollama serve & server=$!
-client= teller=
-trap 'for each in $client $teller $server; do while kill "$each" 2>/dev/null; do sleep 0.1; done; done; wait' EXIT
+end_all() {
+  jobs -p >vastgpu-jobs
+  while read -r each; do while kill "$each" 2>/dev/null; do sleep 0.1; done; done <vastgpu-jobs
+  wait
+}
+trap end_all EXIT
 trap 'exit 143' TERM INT HUP
+ollama serve & server=$!
 until ollama list >/dev/null 2>&1; do serve_on "before it answered"; sleep 0.2; done
 """
 _LOAD = r"""

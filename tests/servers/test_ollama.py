@@ -77,12 +77,17 @@ class Started:
 
     def processes(self) -> list[str]:
         """The command lines of all its processes that are left."""
-        left = []
-        for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if f"VASTGPU_API_KEY={self.directory}\0".encode() in (place / "environ").read_bytes():
-                    left.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return [line for line in left if line and not line.startswith("sleep ")]
+        return processes_with(self.directory)
+
+
+def processes_with(key: Path) -> list[str]:
+    """The command lines of all processes that have this key in their environment."""
+    left = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"VASTGPU_API_KEY={key}\0".encode() in (place / "environ").read_bytes():
+                left.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return [line for line in left if line and not line.startswith("sleep 1 ")]
 
 
 @contextlib.contextmanager
@@ -169,6 +174,47 @@ def test_a_signal_ends_a_pull_and_its_server(tmp_path: Path, number: signal.Sign
         start.process.send_signal(number)
         assert start.process.wait(timeout=60) == 128 + signal.SIGTERM
         assert start.processes() == []
+
+
+@slow
+def test_a_signal_before_any_command_of_the_script_leaves_nothing_running(tmp_path: Path) -> None:
+    """Bash counts the commands of the script itself, and sends the signal before the nth, up to the last one."""
+    program = tmp_path / "ollama"
+    program.write_text("""#!/bin/sh
+case $1 in
+  serve) touch serves; exec sleep 1000 ;;
+  list) [ -e serves ] ;;
+esac
+""")
+    program.chmod(0o755)
+    script = ADAPTER.launch(local(), "key").script
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VASTGPU_API_KEY": str(tmp_path)}
+    served_at = []
+    for nth in range(1, 100):
+        count = f"""
+set -T
+trap 'case "$BASHPID $((++nth)) $BASH_COMMAND" in
+  "$$ {nth} "*) kill $$ ;;
+  *" wait \\"\\$server\\"") touch last; kill $$ ;;
+esac' DEBUG
+"""
+        command = ["bash", "-c", count + script]
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(timeout=60) in (-signal.SIGTERM, 128 + signal.SIGTERM), nth
+            if (tmp_path / "serves").exists():
+                (tmp_path / "serves").unlink()
+                served_at.append(nth)
+            assert processes_with(tmp_path) == [], nth
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if (tmp_path / "last").exists():
+            break
+    else:
+        pytest.fail("the script never came to its last command")
+    assert len(served_at) > 20
 
 
 @slow
