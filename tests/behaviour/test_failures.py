@@ -113,6 +113,7 @@ def test_a_server_that_says_why_it_ends_stops_the_run_with_its_last_words(
     assert record_of(host_cache, BAD).infra_failures == 0
 
 
+@pytest.mark.slow
 def test_the_evidence_outlives_the_host_without_its_secrets(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(fleet("libcuda_missing"))
     pytester.path.joinpath("server.py").write_text(
@@ -310,6 +311,7 @@ def test_2_closes_its_own(vast_instance_factory, vast_workload):
     assert [kept[number] for number in looked_at] == ["serving\nasked\n"]
 
 
+@pytest.mark.slow
 def test_nothing_admitted_says_what_removed_how_many_and_what_would_help(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

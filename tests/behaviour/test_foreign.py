@@ -100,6 +100,7 @@ def pytest_vastgpu_outcome(attempt, workload):
     assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})
 
 
+@pytest.mark.slow
 def test_an_error_before_anything_is_rented_shows_no_key(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     rent_from(fleet())
     pytester.makeconftest("def pytest_vastgpu_adapters():\n    raise RuntimeError('no adapters today')\n")
@@ -111,6 +112,7 @@ def test_an_error_before_anything_is_rented_shows_no_key(pytester: pytest.Pytest
     assert_no_secret({"terminal": shown})
 
 
+@pytest.mark.slow
 def test_a_market_that_repeats_the_key_in_its_refusal_is_quoted_without_it(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_market_that_repeats_the_key_in_its_refusal_is_quoted_without_it(
     assert_no_secret({"terminal": result.stdout.str() + result.stderr.str(), **left_behind(pytester, home)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end", ["sys.exit('RuntimeError: ::error::x \\x1b[0m')", pytest.param(SERVE, marks=pytest.mark.slow)]
 )

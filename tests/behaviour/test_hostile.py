@@ -485,6 +485,7 @@ PHASES = (
 )
 
 
+@slow
 @pytest.mark.parametrize(
     "phase", [name if name == "pytest_runtest_logreport" else pytest.param(name, marks=slow) for name in PHASES]
 )
@@ -503,6 +504,7 @@ def test_an_internal_error_with_all_variables_shows_no_key(
     assert alive(market) == set()
 
 
+@slow
 def test_no_object_of_a_test_process_holds_the_key(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(HERE)
     pytester.makepyfile(

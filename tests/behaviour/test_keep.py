@@ -135,6 +135,7 @@ def test_a_run_that_is_interrupted_keeps_nothing(pytester: pytest.Pytester, rent
     assert not market.status()["alive"]
 
 
+@pytest.mark.slow
 def test_the_market_of_the_run_itself_can_keep_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(NO_GPU + PASSES)
     result = pytester.runpytest_inprocess("--vast-backend=local", "--vast-keep=failed:2h")

@@ -74,6 +74,7 @@ def test_4_lost(vast_instance):
 """
 
 
+@pytest.mark.slow
 def test_a_server_is_measured_from_within_and_a_failure_is_one_line(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_plan_rents_and_runs_nothing(pytester: pytest.Pytester, rent_from: Ren
     assert all(each["changed_by_hook"] for each in told["workloads"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_rented_is_an_exit_code(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
     market = rent_from(fleet())
     pytester.makepyfile(TESTS)

@@ -94,6 +94,7 @@ def test_an_ssh_key_that_cannot_be_used_is_a_usage_error(
     check(pytester.runpytest_inprocess(*(["-n2"] if distributed else [])), str(key), "passphrase")
 
 
+@pytest.mark.slow
 def test_a_missing_ssh_key_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAST_SSH_KEY_PATH", "/nowhere/key")
     pytester.makepyfile(test_it=TEST.format(more=""))

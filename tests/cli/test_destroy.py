@@ -27,6 +27,7 @@ def test_by_id_and_by_label(market: LocalMarket, client: Provider, capsys: pytes
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["123", make_label("abcd1234", 7, 2e9)])
 def test_one_that_never_existed_is_said(client: Provider, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["destroy", what], UNSPACED) == ExitCode.FAILED
@@ -35,6 +36,7 @@ def test_one_that_never_existed_is_said(client: Provider, what: str, capsys: pyt
     )
 
 
+@pytest.mark.slow
 def test_one_of_a_run_here_that_is_gone_already_is_told_apart(
     make_run: MakeRun, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,6 +48,7 @@ def test_one_of_a_run_here_that_is_gone_already_is_told_apart(
         assert capsys.readouterr().out == f"instance {run.instance} of run abcd1234 was gone already\n"
 
 
+@pytest.mark.slow
 def test_a_create_that_was_never_carried_out_is_no_instance(
     make_run: MakeRun, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +60,7 @@ def test_a_create_that_was_never_carried_out_is_no_instance(
     assert capsys.readouterr().out == f"no instance carries the label {label}\n"
 
 
+@pytest.mark.slow
 def test_somebody_elses_needs_force(market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]) -> None:
     instance = rent(client, "my training")
     assert main(["destroy", str(instance)], UNSPACED) == ExitCode.FAILED
@@ -71,6 +75,7 @@ def test_somebody_elses_needs_force(market: LocalMarket, client: Provider, capsy
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_the_start_of_an_id_is_not_enough(
     market: LocalMarket, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +85,7 @@ def test_the_start_of_an_id_is_not_enough(
     assert alive(market) == {instance}
 
 
+@pytest.mark.slow
 def test_one_that_the_list_does_not_show_is_destroyed_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +100,7 @@ def test_one_that_the_list_does_not_show_is_destroyed_all_the_same(
         assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_on_the_market_of_a_living_run(
     market: LocalMarket, make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +111,7 @@ def test_on_the_market_of_a_living_run(
     assert alive(market) == set()
 
 
+@pytest.mark.slow
 def test_what_was_rented_with_another_key_is_not_called_gone(
     market: LocalMarket, make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +164,7 @@ def test_a_living_run_learns_that_it_was_destroyed_by_hand(
     assert again in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_could_not_be_destroyed_is_not_said_to_be(
     make_run: MakeRun, client: Provider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ def test_ssh_runs_a_command_with_the_key_of_the_run_and_ends_as_it_ends(reachabl
     assert vastgpu("ssh", stdin="exit 3\n").returncode == 3, "the only one; a shell"
 
 
+@pytest.mark.slow
 def test_ssh_goes_to_none_but_the_machine_that_the_run_has_seen(reachable: Reachable, tmp_path: Path) -> None:
     hosts = reachable.run.directory / known_hosts.FILE
     seen = hosts.read_text()
@@ -111,6 +112,7 @@ def test_ssh_goes_to_none_but_the_machine_that_the_run_has_seen(reachable: Reach
     assert "no SSH login" in vastgpu("logs", reachable.id).stderr
 
 
+@pytest.mark.slow
 def test_ssh_without_the_program_is_one_line(
     reachable: Reachable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +123,7 @@ def test_ssh_without_the_program_is_one_line(
     )
 
 
+@pytest.mark.slow
 def test_logs_show_no_secret_of_the_servers_environment(reachable: Reachable) -> None:
     env = {"HF_TOKEN": "v3ry 's3cr3t'", "MODEL": "/models/x", "HUGGING_FACE_HUB_TOKEN": "hf_abcdefghij"}
     env["VASTGPU_HOST"] = "127.0.0.1"  # which is long enough for a secret, and none
@@ -132,6 +135,7 @@ def test_logs_show_no_secret_of_the_servers_environment(reachable: Reachable) ->
     assert vastgpu("logs", reachable.id).stdout == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_short", ["", "export LAST='and"])
 def test_logs_hide_the_secrets_of_both_servers_each_has_values_of_its_own(reachable: Reachable, cut_short: str) -> None:
     one, other = "the one's s3cr3t", "the other's v3ry own"
@@ -142,6 +146,7 @@ def test_logs_hide_the_secrets_of_both_servers_each_has_values_of_its_own(reacha
     assert shown == (f"<HF_TOKEN>, {other}\n" if cut_short else "<HF_TOKEN>, <HF_TOKEN>\n")
 
 
+@pytest.mark.slow
 def test_without_its_key_it_is_said_how_to_get_in_the_next_time(
     reachable: Reachable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +161,7 @@ def test_without_its_key_it_is_said_how_to_get_in_the_next_time(
     assert vastgpu("ssh", reachable.id, "exit 5").returncode == 5
 
 
+@pytest.mark.slow
 def test_an_instance_that_has_no_address_yet_is_told(
     client: Provider, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +196,7 @@ def test_logs_are_those_of_the_setup_command_and_the_server_without_what_control
 HEADERS = "==> .vastgpu/server.log <==\n", "==> .vastgpu/beside/server.log <==\n"
 
 
+@pytest.mark.slow
 def test_where_two_servers_run_each_has_its_name_above_its_lines(reachable: Reachable) -> None:
     reachable.has(**{"server": "one\ntwo\n", "beside/server": "three\n\nfour\n"})
     one, other = HEADERS
@@ -197,6 +204,7 @@ def test_where_two_servers_run_each_has_its_name_above_its_lines(reachable: Reac
     assert vastgpu("logs", "-n", "1", reachable.id).stdout == f"{one}two\n\n{other}four\n"
 
 
+@pytest.mark.slow
 def test_where_two_servers_run_what_is_followed_has_their_names_too(
     reachable: Reachable, follow: Callable[..., Following]
 ) -> None:
@@ -208,6 +216,7 @@ def test_where_two_servers_run_what_is_followed_has_their_names_too(
     assert [following.line() for _ in range(3)] == ["\n", one, "three\n"]
 
 
+@pytest.mark.slow
 def test_without_a_login_the_containers_log_is_shown(reachable: Reachable, capsys: pytest.CaptureFixture[str]) -> None:
     (reachable.run.directory / KEY_FILE).unlink()
     assert main(["logs", reachable.id], UNSPACED) == ExitCode.OK
@@ -268,11 +277,13 @@ def test_logs_are_followed_until_the_instance_is_gone(
     assert err == f"vastgpu: instance {reachable.id} is gone\n"
 
 
+@pytest.mark.slow
 def test_logs_are_followed_until_the_user_ends_it(following: Following) -> None:
     os.kill(following.process.pid, signal.SIGINT)
     assert following.end() == (ExitCode.INTERRUPTED, "", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_not_complained_about(reachable: Reachable) -> None:
     reachable.has(server="line\n" * 200_000)
     command = [sys.executable, "-m", "pytest_vastgpu", "logs"]
@@ -285,6 +296,7 @@ def test_a_reader_that_leaves_is_not_complained_about(reachable: Reachable) -> N
     assert process.returncode == ExitCode.CLOSED
 
 
+@pytest.mark.slow
 def test_of_one_that_is_gone_what_was_kept_of_its_failed_start_is_shown(
     make_run: MakeRun, client: Provider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,6 +316,7 @@ def test_of_one_that_is_gone_what_was_kept_of_its_failed_start_is_shown(
     assert printed.err.endswith(f"is not there any more; this is from {kept}\n")
 
 
+@pytest.mark.slow
 def test_a_containers_log_is_followed_until_the_instance_is_gone(
     make_run: MakeRun, client: Provider, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -322,6 +335,7 @@ def test_a_containers_log_is_followed_until_the_instance_is_gone(
     assert len(waits) >= 2
 
 
+@pytest.mark.slow
 def test_an_instance_of_another_machines_run_has_its_host_key_noted_by_its_label(
     reachable: Reachable, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
@@ -349,6 +363,7 @@ def test_of_a_log_that_is_read_again_only_the_new_part_is_printed(before: str, n
     assert news(before, now) == new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("another", [False, True], ids=["no run lives", "another run lives"])
 @pytest.mark.parametrize("command", ["ssh", "logs", "destroy"])
 def test_of_one_that_a_run_here_had_it_is_said_that_it_is_gone_also_without_a_key(

@@ -167,6 +167,7 @@ def test_what_a_living_run_has_on_a_market_of_its_own_is_found_without_a_key(
     assert printed.err == ""
 
 
+@pytest.mark.slow
 def test_a_market_that_died_with_its_run_is_not_asked(
     market: LocalMarket,
     make_run: MakeRun,
@@ -180,6 +181,7 @@ def test_a_market_that_died_with_its_run_is_not_asked(
     assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
 
 
+@pytest.mark.slow
 def test_without_a_key_what_is_known_is_shown_and_the_rest_said_to_be_missing(
     make_run: MakeRun, market: LocalMarket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +209,7 @@ def test_without_a_key_and_without_a_market_here_there_is_nothing_to_look_at(
     assert capsys.readouterr().err.startswith("vastgpu: VAST_API_KEY is not set: ")
 
 
+@pytest.mark.slow
 def test_the_accounts_market_and_those_of_living_runs_are_shown_together_and_one_that_fails_hides_none(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ def test_the_accounts_market_and_those_of_living_runs_are_shown_together_and_one
         assert "check VAST_API_KEY" in printed.err
 
 
+@pytest.mark.slow
 def test_what_was_rented_with_another_key_is_said_not_to_be_looked_at(
     client: Provider, make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

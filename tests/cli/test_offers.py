@@ -217,6 +217,7 @@ def test_a_market_that_does_not_answer_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_key_that_may_not_search_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_python_3_8_is_new_enough(tmp_path: Path) -> None:
     assert measured(here(path))["requests"].value > 0
 
 
+@pytest.mark.slow
 def test_a_python_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
     """As on an image that has one of its own beside the system's."""
     old = '[ "$1" = -V ] && echo Python 3.6.9; exit 1'
@@ -140,6 +141,7 @@ def test_a_load_that_did_not_run_is_told_from_a_driver_that_failed(failure: Prob
     assert isinstance(caught.value, LoadNotRun) is (failure not in (ProbeFailure.COMMAND, ProbeFailure.TIMEOUT))
 
 
+@pytest.mark.slow
 def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is called as one of the standard library, and what is printed at each login."""
     (tmp_path / "json.py").write_text("raise SystemExit('mine')")
@@ -274,6 +276,7 @@ def answer_with_two_tokens(request: Asked) -> None:
     request.stream([*events, 'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n', "data: [DONE]\n\n"])
 
 
+@pytest.mark.slow
 def test_another_driver_makes_the_load_once_ours_has_warmed_the_server(tmp_path: Path) -> None:
     """It has the server's environment, and so is found where the server's programs are."""
     path = programs(tmp_path / "bin", python3=f'exec {sys.executable} "$@"')

@@ -183,6 +183,7 @@ def test_the_script_without_pytorch(tmp_path: Path, fault: SimulatedGpu, reason:
     assert note.startswith("the GPU's speed was not measured: ")
 
 
+@pytest.mark.slow
 def test_the_script_measures_with_pytorch_while_the_gpus_are_busy(tmp_path: Path) -> None:
     """The simulated GPUs' clocks show load only while PyTorch uses them: an idle one would be called too low."""
     found = look(tmp_path, replace(RTX, memory_gb_s=200))

@@ -31,6 +31,7 @@ def test_it_needs_no_home_directory_and_writes_nothing_there(tmp_path: Path, mon
         assert not list(home.iterdir())
 
 
+@pytest.mark.slow
 def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text("machines: [{machine_id: 55}]\n")
@@ -41,6 +42,7 @@ def test_a_fleet_can_be_a_file_or_its_content(tmp_path: Path) -> None:
                 assert api.http.post("/api/v0/bundles/", json={}).status_code == (429 if limits is None else 200)
 
 
+@pytest.mark.slow
 def test_a_fleet_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("machines: [")
     for fleet in ({"machines": [{"gpu_name": "\ud800"}]}, {"machines": {1}}, tmp_path / "none", tmp_path / "broken"):
@@ -55,6 +57,7 @@ def test_characters_beyond_the_first_65536_arrive() -> None:
         assert [row["geolocation"] for row in api.offers()] == ["\U0001f1f8 place, SE"]
 
 
+@pytest.mark.slow
 def test_a_market_that_has_begun_to_start_can_be_waited_for_or_ended() -> None:
     begun = LocalMarket(rate_limits=False)
     begun.begin()

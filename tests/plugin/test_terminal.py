@@ -117,6 +117,7 @@ def test_verbose_lines_are_whole(pytester: pytest.Pytester, options: list[str]) 
         assert len({found.group() for found in passed if found}) == 60
 
 
+@pytest.mark.slow
 def test_without_capturing_nothing_is_lost(pytester: pytest.Pytester) -> None:
     lines = run(pytester, "--capture=no")
     assert told(lines) == WHOLE

@@ -170,6 +170,7 @@ def test_a_server_that_allows_few_sessions(tmp_path: Path, key: KeyPair) -> None
     assert [each.stdout for each in results] == [f"{number}\n" for number in range(12)]
 
 
+@pytest.mark.slow
 def test_probes_run_at_the_same_time(connection: SshConnection, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     os.mkfifo(there)
@@ -212,6 +213,7 @@ def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key
     assert "the command was not run; the login shell said: no sessions" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_command_that_the_login_shell_has_not_started_is_sent_again(tmp_path: Path, key: KeyPair) -> None:
     server = start_asyncssh(tmp_path, key, "tmux-once")
     try:
@@ -222,6 +224,7 @@ def test_a_command_that_the_login_shell_has_not_started_is_sent_again(tmp_path: 
         server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["we close", "the server dies"])
 def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hold: Path, who: str) -> None:
     server = start_asyncssh(tmp_path, key)

@@ -145,6 +145,7 @@ def mute() -> Iterator[SshAddress]:
             over.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", [black_hole, mute])
 def test_a_silent_address_does_not_keep_us_from_the_proxy(
     server: Server,
@@ -192,6 +193,7 @@ def _hang_up_after_the_banner(client: socket.socket) -> None:
     client.recv(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("talk", "words"),
     [

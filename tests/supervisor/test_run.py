@@ -173,6 +173,7 @@ def test_a_key_that_may_not_look_at_the_account_rents_all_the_same(scene: Scene)
     assert scene.rented() == [BAD]
 
 
+@pytest.mark.slow
 def test_a_status_that_lags_keeps_nobody_from_getting_in(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The market lists the address, but goes on saying that the instance loads."""
     listed = MarketClient.list_instances
@@ -242,6 +243,7 @@ def test_a_market_that_says_nothing_of_the_account_s_keys_holds_the_end_up_for_a
         until(client.account_keys, lambda keys: list(keys) == [])  # by the guard
 
 
+@pytest.mark.slow
 def test_a_run_is_closed_once_however_often_and_from_wherever(scene: Scene) -> None:
     scene.start(HEALTHY)
     run = scene.open()
@@ -286,6 +288,7 @@ def test_the_file_of_a_run_follows_what_it_has_left(scene: Scene) -> None:
     assert [rent["machine_id"] for rent in scene.market.status()["ended"]] == [BAD]
 
 
+@pytest.mark.slow
 def test_a_market_that_asks_to_wait_is_told(scene: Scene) -> None:
     fault = {"name": "rate_limited", "endpoint": "search", "retry_after_s": 2, "times": 1}
     scene.start({"faults": [fault], **HEALTHY})

@@ -80,6 +80,7 @@ def test_a_key_that_the_market_does_not_know(asked: Asked) -> None:
     assert "left over" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("endpoint", "level", "word"),
     [
@@ -95,6 +96,7 @@ def test_a_key_without_a_scope(asked: Asked, endpoint: str, level: str, word: st
     assert word in found["scopes"].text
 
 
+@pytest.mark.slow
 def test_credit_that_is_used_up(asked: Asked) -> None:
     fault = {"name": "account_says", "field": "credit", "says": "-0.5"}
     with LocalMarket({"market": {"rate_limits": False, "credit_usd": 0.5}}) as market:
@@ -104,6 +106,7 @@ def test_credit_that_is_used_up(asked: Asked) -> None:
     assert found["credit"].text == "-0.50 USD: nothing can be rented"
 
 
+@pytest.mark.slow
 def test_what_a_run_has_left_and_the_way_to_it(asked: Asked) -> None:
     with LocalMarket({**UNHURRIED, "machines": [{}]}) as market:
         with open_provider(market.url, market.api_key, timeouts=UNSPACED) as client:
@@ -119,6 +122,7 @@ def test_what_a_run_has_left_and_the_way_to_it(asked: Asked) -> None:
     assert found["ssh way out"].text.startswith("127.0.0.1 answers at port ")
 
 
+@pytest.mark.slow
 def test_whether_the_account_has_the_users_key(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pair = load_key({}, tmp_path)
     pair.save(tmp_path / "key")
@@ -135,6 +139,7 @@ def test_whether_the_account_has_the_users_key(asked: Asked, monkeypatch: pytest
     assert "not in" not in found.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ahead_s", "level", "word"),
     [(0.0, "ok", "agrees"), (100.0, "warning", "behind"), (-1000.0, "problem", "ahead of")],
@@ -179,6 +184,7 @@ def test_what_cannot_be_asked_at_all(asked: Asked, url: str, key: str, name: str
     assert "hush-hush" not in " ".join(map(repr, found.values()))
 
 
+@pytest.mark.slow
 def test_something_else_than_a_market(asked: Asked) -> None:
     with LocalMarket({**UNHURRIED, "faults": [{"name": "bad_json", "times": 99}]}) as market:
         found = asked(market.url, market.api_key)
@@ -204,6 +210,7 @@ def test_the_command_prints_json_and_its_exit_code_is_that_of_the_worst(
     assert out.splitlines()[-1].startswith("1 problem, ")
 
 
+@pytest.mark.slow
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path) -> None:
     monkeypatch.setenv("VAST_API_KEY", "5ecret-key-1")
     monkeypatch.setenv("VAST_URL", "http://127.0.0.1:1/?api_key=5ecret-key-1")
@@ -229,6 +236,7 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_an_environment_with_nothing_but_a_home_will_do(home: Path) -> None:
     done = run("--json", HOME=str(home))
     assert done.stderr == ""
@@ -236,6 +244,7 @@ def test_an_environment_with_nothing_but_a_home_will_do(home: Path) -> None:
     assert problems == []
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_told_although_others_need_it(tmp_path: Path, home: Path) -> None:
     """What is missing cannot be imported, and its metadata are gone."""
     (tmp_path / "sitecustomize.py").write_text(

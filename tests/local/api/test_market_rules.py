@@ -17,6 +17,7 @@ def test_the_withdrawn_list_answers_old_accounts() -> None:
         assert (listed["instances_found"], [row["id"] for row in listed["instances"]]) == (1, [instance_id])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "detail", "text"])
 def test_calls_that_come_too_soon(form: str) -> None:
     fleet = {"market": {"rate_limit_form": form}, "machines": [{"machine_id": 55, "slots": 9}]}

@@ -83,6 +83,7 @@ def test_instances_do_not_outlive_a_market_that_is_killed(tmp_path: Path, isolat
         until(lambda: processes_with(mark), lambda left: not left)
 
 
+@pytest.mark.slow
 def test_a_market_without_namespaces_says_so(tmp_path: Path) -> None:
     if not namespaces_can_be_forbidden():
         pytest.skip("namespaces cannot be forbidden to a process here")
@@ -125,6 +126,7 @@ def refused(*arguments: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -136,6 +138,7 @@ def test_a_port_that_is_taken() -> None:
     assert "port 99999" in refused("--port", "99999")
 
 
+@pytest.mark.slow
 def test_a_broken_fleet_file(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text("machines:\n  - faults: [no_such_fault]\n")
@@ -143,10 +146,12 @@ def test_a_broken_fleet_file(tmp_path: Path) -> None:
     assert "cannot be read" in refused("--fleet", str(tmp_path / "none.yaml"))
 
 
+@pytest.mark.slow
 def test_an_image_that_is_no_pair() -> None:
     assert "--image 'me/server': it must be PATTERN=COMMAND" in refused("--image", "me/server")
 
 
+@pytest.mark.slow
 def test_a_second_market_on_the_same_state_directory(tmp_path: Path) -> None:
     with LocalMarket(state_dir=tmp_path / "state"):
         assert "another local market uses the state directory" in refused("--state-dir", str(tmp_path / "state"))
@@ -156,6 +161,7 @@ def test_a_second_market_on_the_same_state_directory(tmp_path: Path) -> None:
         assert again.status()["alive"] == []
 
 
+@pytest.mark.slow
 def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
     with LocalMarket(state_dir=tmp_path / ("long" * 30), rate_limits=False) as market, Api(market) as api:
         offer_id = api.offer_of(1)
@@ -176,6 +182,7 @@ def test_a_place_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.Monke
     assert "no state directory can be made (its name is not text in UTF-8): set TMPDIR to a directory of yours" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", [pytest.param(somebody_elses, marks=as_root), open_to_all, a_link])
 def test_a_market_adopts_no_foreign_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Path], None]
@@ -197,6 +204,7 @@ def test_a_market_adopts_no_foreign_directory(
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_what_a_killed_market_has_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     left = []
@@ -208,6 +216,7 @@ def test_what_a_killed_market_has_left_is_removed_by_the_next(tmp_path: Path, mo
     assert not left[0].exists()
 
 
+@pytest.mark.slow
 def test_a_state_directory_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir()

@@ -41,6 +41,7 @@ def market_of(folder: Path, *, isolated: bool) -> Iterator[LocalMarket]:
         assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolated", only([True], [True, False]), ids=["isolated", "not_isolated"])
 def test_a_background_process_of_the_start_script_destroys_its_own_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool

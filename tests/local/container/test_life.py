@@ -52,6 +52,7 @@ def test_shared_memory_and_temporary_files_are_its_own(tmp_path: Path) -> None:
         assert kept == b"/dev/shm:\ntmp\n\n/dev/shm/tmp:\n" + b"s" * 66 + b"\n"
 
 
+@pytest.mark.slow
 def test_sixteen_at_once_all_serve_the_same_port(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner:
         onstart = f"cd ~ && echo $CONTAINER_ID > who\n{SERVE}"
@@ -221,6 +222,7 @@ except urllib.error.HTTPError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upstream", [False, True], ids=["own_proxy", "users_proxy"])
 def test_network_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: bool) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):

@@ -222,6 +222,7 @@ def test_slow_reader_gets_all(tmp_path: Path) -> None:
         assert output.channel.recv_exit_status() == 0
 
 
+@pytest.mark.slow
 def test_many_commands_at_once_lose_nothing(tmp_path: Path) -> None:
     with ContainerRunner(tmp_path) as runner, ThreadPoolExecutor(8) as pool:
         container = runner.start_one()

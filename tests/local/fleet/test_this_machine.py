@@ -125,6 +125,7 @@ def test_cores_memory_and_disk_are_its_own() -> None:
     assert offer["disk_space"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("this_machine", [True, False])
 def test_other_clients_do_not_pass_it_over_for_its_size(this_machine: bool) -> None:
     fleet = {"market": {"rate_limits": False}, "this_machine": this_machine, "machines": [] if this_machine else [{}]}
@@ -137,6 +138,7 @@ def test_other_clients_do_not_pass_it_over_for_its_size(this_machine: bool) -> N
     assert offer["cuda_max_good"] >= 13 or not offer["num_gpus"]
 
 
+@pytest.mark.slow
 def test_what_is_said_of_a_small_machine_passes_our_own_host_check() -> None:
     with LocalMarket(rate_limits=False) as market, Api(market) as api:
         (offer,) = schema.offers({"offers": api.offers()})

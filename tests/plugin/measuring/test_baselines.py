@@ -104,6 +104,7 @@ def test_where_the_gpu_check_fails_nothing_is_compared_and_nothing_kept(
     assert run.result.ret == 0
 
 
+@pytest.mark.slow
 def test_a_test_that_measures_has_its_instance_alone(
     pytester: pytest.Pytester, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

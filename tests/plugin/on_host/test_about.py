@@ -98,6 +98,7 @@ def test_what_is_active_here_is_seen_with_its_options(pytester: pytest.Pytester)
     assert {"--dist=load", "tests"} <= set(about.of_workers(config))
 
 
+@pytest.mark.slow
 def test_what_is_equal_on_several_hosts_is_told_once(pytester: pytest.Pytester) -> None:
     told: list[str] = []
     comparison = Comparison(pytester.parseconfigure())
@@ -109,6 +110,7 @@ def test_what_is_equal_on_several_hosts_is_told_once(pytester: pytest.Pytester) 
     ]
 
 
+@pytest.mark.slow
 def test_arguments_that_would_be_refused_are_a_usage_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(own="def pytest_addoption(parser):\n    parser.addoption('--own')\n")
     folder = pytester.mkdir("pytest_own-1.dist-info")
@@ -122,6 +124,7 @@ def test_arguments_that_would_be_refused_are_a_usage_error(pytester: pytest.Pyte
     assert [line for line in told if "pytest-own 1 is active here" in line]
 
 
+@pytest.mark.slow
 def test_where_not_all_options_of_a_plugin_are_known_that_is_told(pytester: pytest.Pytester) -> None:
     class Odd:
         def pytest_addoption(self, parser: pytest.Parser) -> None:

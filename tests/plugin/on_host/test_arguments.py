@@ -164,6 +164,7 @@ def test_a_variable_may_be_empty() -> None:
     assert variables.passed(["A", "B"], {"A": "b", "B": "", "C": "d"}) == {"A": "b", "B": ""}
 
 
+@pytest.mark.slow
 def test_a_variable_that_is_not_set_is_told_before_anything_is_rented(pytester: pytest.Pytester) -> None:
     pytester.mkdir("root").joinpath("test_it.py").write_text("def test_it(): pass")  # the home itself is not brought
     result = pytester.runpytest_inprocess("--vast-hosts=1", "--vast-pass-env=NOT_SET_AT_ALL", "--rootdir=root", "root")

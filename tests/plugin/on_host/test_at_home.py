@@ -63,6 +63,7 @@ def test_what_is_selected_and_what_it_asks_for(pytester: pytest.Pytester, capfd:
     assert "test_a" not in sys.modules
 
 
+@pytest.mark.slow
 def test_plugins_that_report_leave_that_to_the_run(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         reporting="""
@@ -84,6 +85,7 @@ def test_plugins_that_report_leave_that_to_the_run(pytester: pytest.Pytester) ->
     assert {path.name for path in pytester.path.iterdir() if not path.suffix} - {"__pycache__"} == {"own"}
 
 
+@pytest.mark.slow
 def test_a_module_that_skips_itself_here_may_run_on_a_host(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_a="import pytest\ntorch = pytest.importorskip('not_installed_here')\ndef test_it(): pass",
@@ -97,6 +99,7 @@ def test_a_module_that_skips_itself_here_may_run_on_a_host(pytester: pytest.Pyte
     assert [each.text for each in found.errors[1:]] == ["no CUDA", "no CUDA"]
 
 
+@pytest.mark.slow
 def test_a_test_with_a_server_is_seen(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_a=MODULE)
     assert seen(pytester, "test_a.py::test_serves").asks == "test_a.py::test_serves"
@@ -108,6 +111,7 @@ def test_a_process_that_crashes_has_an_exit_code_and_a_last_line(pytester: pytes
     assert (found.exit_code, found.said) == (7, "bye")
 
 
+@pytest.mark.slow
 def test_modules_of_the_project_do_not_hide_those_of_python(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +125,7 @@ def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--vast-hosts=2", *args)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_selected_nothing_is_rented(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = run(pytester, "-k", "another")
@@ -135,6 +140,7 @@ def test_a_path_that_does_not_exist_is_pytests_own_usage_error(pytester: pytest.
     assert [line for line in result.stderr.lines if line] == ["ERROR: file or directory not found: nowhere.py"]
 
 
+@pytest.mark.slow
 def test_what_tests_need_is_asked_for_before_anything_is_rented(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("import not_installed_here")
     result = run(pytester)
@@ -143,6 +149,7 @@ def test_what_tests_need_is_asked_for_before_anything_is_rented(pytester: pytest
     assert "renting" not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_so_it_is_where_a_module_skips_itself_here(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_k="import pytest\npytest.skip('no CUDA', allow_module_level=True)")
     result = run(pytester)

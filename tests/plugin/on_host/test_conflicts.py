@@ -79,6 +79,7 @@ def test_a_debugger_of_addopts_is_refused_before_xdist_names_another_way_out(
     assert refused(pytester, "--vast-hosts=1").startswith("--pdb and --vast-hosts=1 exclude each other: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", only({"0"}, ["0", "none of them"]))
 def test_a_run_without_hosts_is_one_as_ever(pytester: pytest.Pytester, hosts: str) -> None:
     """Also with xdist's workers, and although an ini file has other options for hosts."""

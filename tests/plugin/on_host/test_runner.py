@@ -44,6 +44,7 @@ def lay(folder: Path, files: dict[str, str]) -> Path:
     return folder / runner.FOLDER
 
 
+@pytest.mark.slow
 def test_it_is_complete_without_what_this_package_needs_here_and_small(tmp_path: Path) -> None:
     there = lay(tmp_path, Runner.installed().files())
     assert sum(path.stat().st_size for path in there.rglob("*") if path.is_file()) < MOST_BYTES

@@ -184,6 +184,7 @@ def test_the_end_of_the_users_command_is_the_end(desk: Desk) -> None:
     assert not (desk.work / "about.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["", "3.6"], ids=["none", "too old"])
 def test_an_image_without_a_fitting_python_gets_one_from_uv(desk: Desk, other: str) -> None:
     if other:
@@ -220,6 +221,7 @@ def test_an_image_that_has_nothing_to_get_uv_with_is_one_line(desk: Desk) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["pip", *only(["curl"], ["curl", "wget"])])
 def test_uv_comes_with_what_the_image_has(desk: Desk, program: str) -> None:
     (desk.project / "requirements.txt").write_text("")
@@ -235,6 +237,7 @@ def test_uv_comes_with_what_the_image_has(desk: Desk, program: str) -> None:
     assert ran.stdout.splitlines()[:2] == [f"uv is missing: {how}", install]
 
 
+@pytest.mark.slow
 def test_the_users_command_gets_uv_when_it_calls_it(desk: Desk) -> None:
     desk.python()
     (desk.bin / "pip.py").write_text(PIP)
@@ -257,6 +260,7 @@ def test_tests_find_the_programs_of_their_environment(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", "true"])
 def test_no_environment_of_this_machine_is_the_images_on_the_local_market(desk: Desk, command: str) -> None:
     home = desk.work.parents[1] / "home venv"
@@ -307,6 +311,7 @@ def test_without_pytorch_in_the_image_the_lock_is_followed(real: Desk, wheels: P
     assert "stays" not in ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", only(["pyproject.toml"], ["pyproject.toml", "requirements.txt"]))
 def test_the_images_pytorch_stays_beside_requirements(real: Desk, name: str) -> None:
     (real.project / name).write_text(PROJECT if name == "pyproject.toml" else "torch==2.8.0\nhelper\n")
@@ -343,6 +348,7 @@ def test_a_package_that_is_not_there_is_said_by_uv(real: Desk) -> None:
     assert "no-such-package was not found" in line
 
 
+@pytest.mark.slow
 def test_another_pytest_there_loads_nothing_and_plugins_are_listed(real: Desk) -> None:
     (real.project / "requirements.txt").write_text("pytest==7.0.0\npytest-it\n")
     ran = real.set_up()
@@ -353,6 +359,7 @@ def test_another_pytest_there_loads_nothing_and_plugins_are_listed(real: Desk) -
     assert {"xdist", "vastgpu"} <= plugins.keys()
 
 
+@pytest.mark.slow
 def test_a_runner_that_cannot_be_loaded_is_one_line(one: Desk) -> None:
     one.python()
     assert one.set_up().returncode == 0

@@ -132,6 +132,7 @@ def test_what_pytest_remembers_comes_along_where_it_selects(pytester: pytest.Pyt
     assert told["cache_dir"] == "/root/.vastgpu/work/cache"
 
 
+@pytest.mark.slow
 def test_what_pytest_remembers_stays_here_otherwise(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfigure()
     assert config.cache is not None

@@ -142,6 +142,7 @@ def test_a_rental_from_search_to_gone(client: MarketClient, market: LocalMarket)
     assert alive(market) == []
 
 
+@pytest.mark.slow
 def test_the_list_is_read_to_its_last_page(client: MarketClient) -> None:
     offer = offer_of(client, HEALTHY)
     ids = []
@@ -252,6 +253,7 @@ def test_the_market_s_filters_and_ours_agree(connect: Callable[[LocalMarket], Ma
     }
 
 
+@pytest.mark.slow
 def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
     seen: list[ApiRequest] = []
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
@@ -265,6 +267,7 @@ def test_the_throttle_keeps_the_market_s_limits(tmp_path: Path) -> None:
     assert [call.status for call in seen] == [200, 200]
 
 
+@pytest.mark.slow
 def test_without_the_throttle_the_client_waits_when_it_is_told_to(tmp_path: Path) -> None:
     seen: list[ApiRequest] = []
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=True) as market:
@@ -275,6 +278,7 @@ def test_without_the_throttle_the_client_waits_when_it_is_told_to(tmp_path: Path
     assert [call.status for call in seen] == [200, 429, 200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limits", "calls", "refused"), [(False, 9, 0), (True, 3, 1)])
 def test_a_market_s_limits_are_kept_once_it_has_set_one(tmp_path: Path, limits: bool, calls: int, refused: int) -> None:
     with LocalMarket({"machines": [{"machine_id": 1}]}, rate_limits=limits) as market:

@@ -152,6 +152,7 @@ def test_limits_that_a_market_does_not_set_are_not_waited_for(tmp_path: Path) ->
     assert clock.waits == [pytest.approx(2.0 + MARGIN_S)]
 
 
+@pytest.mark.slow
 def test_processes_share_the_slots(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen(

@@ -21,6 +21,7 @@ from tests.support.looks import until
 WITHIN_S = 30.0
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_does_not_wait_for_a_guard_that_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

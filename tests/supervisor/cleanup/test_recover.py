@@ -130,6 +130,7 @@ def test_it_destroys_what_is_the_runs_and_nothing_else(directory: Path, healthy:
         client.destroy(hers)
 
 
+@pytest.mark.slow
 def test_two_at_once_are_no_worse_than_one(directory: Path, healthy: LocalMarket, client: Provider) -> None:
     ledger = Ledger(directory)
     for number in (1, 2):
@@ -227,6 +228,7 @@ def test_no_manners_of_the_market_keep_it_from_its_end(directory: Path, faults: 
         assert market.status()["alive"] == []
 
 
+@pytest.mark.slow
 def test_what_resists_is_told_with_the_command_that_does_it(directory: Path) -> None:
     quick = replace(QUICK, recovery_round_s=0.1)
     fleet = {"market": {"rate_limits": False}, "machines": [{"faults": [{"name": "destroy_fails", "times": 10_000}]}]}

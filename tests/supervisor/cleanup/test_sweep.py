@@ -156,6 +156,7 @@ def test_reap_fails_where_something_is_left(
         assert f"run `vastgpu destroy {late}`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stopped_instance_is_not_gone(market: LocalMarket, client: Provider) -> None:
     offer = search_offers(client, {"rentable": {"eq": True}})[0]
     label = make_label("abcd", 1, time.time() + 60)

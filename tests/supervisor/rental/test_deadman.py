@@ -183,6 +183,7 @@ def test_it_ends_its_own_instance_when_the_lease_is_over(
         assert KEY not in "".join(path.read_text() for path in (box.home / HOME).iterdir())
 
 
+@pytest.mark.slow
 def test_the_hard_end_comes_while_the_lease_goes_on(tmp_path: Path, market: Market) -> None:
     box = Box(tmp_path, "dash", ["curl"])
     box.run(script(market))
@@ -194,6 +195,7 @@ def test_the_hard_end_comes_while_the_lease_goes_on(tmp_path: Path, market: Mark
         assert box.beat(300).lease_s == 300
 
 
+@pytest.mark.slow
 def test_it_ends_an_instance_that_nobody_ever_reached_and_needs_neither_a_disk_nor_setsid(
     tmp_path: Path, market: Market
 ) -> None:
@@ -209,6 +211,7 @@ def test_it_ends_an_instance_that_nobody_ever_reached_and_needs_neither_a_disk_n
             os.killpg(container.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_an_image_with_another_home_than_ssh_sessions_have(tmp_path: Path, market: Market) -> None:
     box = Box(tmp_path, "dash", ["curl"])
     box.environment["HOME"] = str(tmp_path / "home of the image")
@@ -238,6 +241,7 @@ def test_a_restart_arms_it_again_and_prolongs_nothing(tmp_path: Path, market: Ma
         assert market.asked() == DELETE
 
 
+@pytest.mark.slow
 def test_of_two_the_newer_one_stays(tmp_path: Path, market: Market) -> None:
     box = Box(tmp_path, "dash", ["curl"])
     box.run(script(market))
@@ -285,6 +289,7 @@ def test_what_it_says_last_is_heard_though_it_ends_while_the_heartbeat_looks(tmp
     assert beat.switch == DeadmanState(False, True, "the image has neither curl nor python3 nor wget")
 
 
+@pytest.mark.slow
 def test_a_key_that_may_not_look_may_still_end_its_instance(tmp_path: Path, market: Market) -> None:
     market.status = 403
     box = Box(tmp_path, "dash", ["curl"])
@@ -298,6 +303,7 @@ def test_a_key_that_may_not_look_may_still_end_its_instance(tmp_path: Path, mark
         assert market.asked() == DELETE
 
 
+@pytest.mark.slow
 def test_a_market_that_does_not_answer_at_first_is_asked_again(tmp_path: Path, market: Market) -> None:
     market.status = 503
     box = Box(tmp_path, "dash", ["curl"])

@@ -89,6 +89,7 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(reconnec
     assert told.empty()
 
 
+@pytest.mark.slow
 def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(reconnecting: ReconnectingConnection) -> None:
     heartbeat = Heartbeat(reconnecting, 2, Deadline.after(100), lambda _: None)
     heartbeat.start()

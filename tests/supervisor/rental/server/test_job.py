@@ -83,6 +83,7 @@ def test_what_has_become_of_a_server(home: Path, shell: list[str]) -> None:
     assert float(answer.split()[3]) > 0.5
 
 
+@pytest.mark.slow
 def test_one_that_lives_and_no_longer_listens(home: Path, shell: list[str]) -> None:
     put(home, {"pid": f"{os.getpid()}\n"})
     with refusing() as port:

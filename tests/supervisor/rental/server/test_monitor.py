@@ -244,6 +244,7 @@ def test_probes_are_told_when_they_change(watch: Watch, home: Path) -> None:
     assert sum(isinstance(news, ProbeResult) and news.name == "stays" for news in watcher.news.queue) <= 1
 
 
+@pytest.mark.slow
 def test_a_probe_that_hangs_is_ended_with_its_children_and_holds_up_nobody(watch: Watch, home: Path) -> None:
     watcher = watch(
         Probe("hangs", "echo $$; echo waiting >&2; sleep 1000 & wait", timeout_s=1.0),

@@ -87,6 +87,7 @@ def test_news_arrive_and_nothing_is_left_when_the_watching_ends(link: Reconnecti
     assert gone(link)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_where_it_was_when_the_connection_broke(link: ReconnectingConnection, home: Path) -> None:
     with closing(ServerMonitor(link, [], {}, LIMIT, CancelToken())) as watch:
         until(watch, "one\n")
@@ -120,6 +121,7 @@ def test_where_it_cannot_start_it_is_tried_again(link: ReconnectingConnection, h
     assert gone(link)
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_out_of_reach(home: Path, tmp_path: Path, link: ReconnectingConnection) -> None:
     key = load_key({}, Path("/nonexistent"))
     folder = tmp_path / "other"
