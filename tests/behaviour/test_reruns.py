@@ -88,7 +88,7 @@ def test_tries_share_an_instance_also_those_of_the_last_test(
     assert len({*ids(pytester, "0"), *ids(pytester, "1")}) == 1
 
 
-@pytest.mark.parametrize("workers", [0, slow(2)])
+@pytest.mark.parametrize("workers", [slow(0), slow(2)])
 def test_a_try_after_a_loss_has_another_instance_and_one_only(
     pytester: pytest.Pytester, rent_from: RentFrom, workers: int
 ) -> None:
