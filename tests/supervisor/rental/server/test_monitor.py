@@ -293,6 +293,17 @@ def test_a_watcher_that_is_told_to_end(watch: Watch) -> None:
     assert watcher.process.wait(LONG_S) == 0
 
 
+@pytest.mark.parametrize("shell", only(["bash"], SHELLS), indirect=True)
+def test_a_probe_that_was_started_just_before_the_end_ends_too(watch: Watch, home: Path) -> None:
+    """The end came between its start and the line that notes it; bash goes on where a file cannot be written."""
+    watcher = watch(Probe("answers", "echo yes"))
+    watcher.answer("answers")
+    (lanes,) = (home / ".vastgpu").glob("watch.*[0-9]/lanes")
+    lanes.write_text("")
+    watcher.end()
+    until_gone(watcher.process.pid)
+
+
 @pytest.mark.slow
 def test_a_watcher_that_cannot_be_told_to_end_ends_with_its_connection(
     watch: Watch, tmp_path_factory: pytest.TempPathFactory
