@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import ssl
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import TextIO
@@ -38,7 +37,9 @@ def strike(url: str, api_key: str, instance_id: int, fault: str, **parameters: f
 
 def _call(url: str, api_key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Call an endpoint below ``/_market/``."""
-    import httpx  # late: a market is started before its client is imported
+    import ssl  # late, both: a market is started before its client is imported
+
+    import httpx
 
     headers = {"Authorization": f"Bearer {api_key}"}
     try:

@@ -76,7 +76,7 @@ probe() { # number, time limit, time between two starts (both in hundredths of a
   port=$4
   pause=$idle
   [ -z "$port" ] || pause=$nap
-  while [ -d "$notes" ]; do   # or it was started just before the end, and nobody has noted it
+  while [ -d "$notes" ]; do   # the watcher can end before it has noted this loop
     clock
     began=$now
     $own sh -c "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- 6<&- &
