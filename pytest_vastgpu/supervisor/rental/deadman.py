@@ -26,6 +26,12 @@ NAME = "vastgpu-switch"
 LONGEST_TICK_S = 5
 """Longest pause between two checks of the clock."""
 
+_LINE = 'line() { V= X=; until read -r V X <"$1" || return; read -r Y Z <"$1"; [ "$V $X" = "$Y $Z" ]; do :; done; }'
+"""Shell: reads a file's first word into V and the rest of its line into X.
+
+Shells read byte by byte, and the other side may write meanwhile: the line could be half the old and half the new one,
+and a lease then look long over. So it counts once it is read twice alike."""
+
 _ARM = f"""\
 S=
 command -v setsid >/dev/null 2>&1 && S=setsid
@@ -59,7 +65,7 @@ h[\"User-Agent\"]=\"pytest-vastgpu\"
 try:s=r.urlopen(r.Request(sys.argv[2],method=sys.argv[1],headers=h),timeout=20).status
 except r.HTTPError as e:s=e.code
 print(s)"
-get() { read -r V _ <"$D/$1" && case $V in ""|*[!0-9]*) false; esac; }
+get() { line "$D/$1" && case $V in ""|*[!0-9]*) false; esac; }
 say() { echo "$$ $1" 1<>"$D/switch"; }
 ask() {
 case $T in
@@ -136,7 +142,7 @@ def onstart(
         f"LIFE={math.ceil(lifetime_s)}",
         f"TICK={max(1, min(LONGEST_TICK_S, int(lease_s / 10)))}",
     )
-    switch = _SWITCH.replace("@KEY", end.key_variable).replace("@ID", end.id_variable)
+    switch = f"\n{_LINE}{_SWITCH}".replace("@KEY", end.key_variable).replace("@ID", end.id_variable)
     script = "\n".join(values) + switch
     authorize = f"VASTGPU_KEY={shlex.quote(public_key)}{_AUTHORIZE}" if public_key else ""
     return f"VASTGPU_SWITCH={shlex.quote(script)}\n{_ARM}{end.prepare}{authorize}"
@@ -155,10 +161,10 @@ def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
     return (
         f"cd; umask 077; mkdir -p {HOME} && cd {HOME} || exit 1; n=$(date +%s); "
         f"echo $((n+{math.ceil(lease_s)})) 1<>lease; {end}"
-        "read -r l <lease; read -r e <end; read -r p s <switch; a=gone; "
-        f'[ -n "$p" ] && kill -0 "$p" && {{ [ ! -e /proc/self ] || grep -q {NAME} /proc/$p/cmdline; }} && a=alive; '
-        "[ $a = alive ] || read -r p s <switch; "  # it may have said why, and ended, since it was read
-        'echo "$n $l $e $a $s"'
+        f"{_LINE}; line lease; l=$V; line end; e=$V; line switch; a=gone; "
+        f'[ -n "$V" ] && kill -0 "$V" && {{ [ ! -e /proc/self ] || grep -q {NAME} /proc/$V/cmdline; }} && a=alive; '
+        "[ $a = alive ] || line switch; "  # it may have said why, and ended, since it was read
+        'echo "$n $l $e $a $X"'
     )
 
 

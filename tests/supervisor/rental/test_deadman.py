@@ -279,6 +279,30 @@ def test_where_it_cannot_be_armed_it_says_why(
         assert until(lambda: box.beat(60).switch, lambda seen: seen.text != why) == gone
 
 
+@pytest.mark.parametrize("shell", ["dash", pytest.param("busybox", marks=pytest.mark.slow)])
+def test_a_line_that_changes_while_it_is_read_is_never_half_old_and_half_new(tmp_path: Path, shell: str) -> None:
+    box = Box(tmp_path, shell, [])
+    box.beat(60)
+    lines = ["4242 starting 0", "4242 curl 401"]
+    box.switch.write_text(lines[0])
+    read, written = threading.Event(), itertools.cycle(f"{line}\n".encode() for line in lines)
+
+    def write() -> None:
+        with box.switch.open("r+b", buffering=0) as file:
+            while not read.wait(0.0002):
+                file.seek(0)
+                file.write(next(written))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        printed = box.run(f"i=0; while [ $i -lt 400 ]; do i=$((i+1)); ({heartbeat_command(60)}); done")
+    finally:
+        read.set()
+        writer.join()
+    assert {line.partition(" gone ")[2] for line in printed.splitlines()} == {"starting 0", "curl 401"}
+
+
 def test_what_it_says_last_is_heard_though_it_ends_while_the_heartbeat_looks(tmp_path: Path) -> None:
     box = Box(tmp_path, "dash", [])
     box.beat(60)
