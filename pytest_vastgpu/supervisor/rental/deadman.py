@@ -157,12 +157,13 @@ def heartbeat_command(lease_s: float, end_s: float | None = None) -> str:
     :param lease_s: Seconds from now for which the instance may live without another heartbeat.
     :param end_s: Seconds from now to its hard end of life; None leaves that as it is.
     """
+    other = f"'[{NAME[0]}]{NAME[1:]}'"  # this command's own shell has what it looks for in its arguments
     end = "" if end_s is None else f"echo $((n+{math.ceil(end_s)})) 1<>end; "
     return (
         f"cd; umask 077; mkdir -p {HOME} && cd {HOME} || exit 1; n=$(date +%s); "
         f"echo $((n+{math.ceil(lease_s)})) 1<>lease; {end}"
         f"{_LINE}; line lease; l=$V; line end; e=$V; line switch; a=gone; "
-        f'[ -n "$V" ] && kill -0 "$V" && {{ [ ! -e /proc/self ] || grep -q {NAME} /proc/$V/cmdline; }} && a=alive; '
+        f'[ -n "$V" ] && kill -0 "$V" && {{ [ ! -e /proc/self ] || grep -q {other} /proc/$V/cmdline; }} && a=alive; '
         "[ $a = alive ] || line switch; "  # it may have said why, and ended, since it was read
         'echo "$n $l $e $a $X"'
     )

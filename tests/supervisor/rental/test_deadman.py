@@ -303,6 +303,14 @@ def test_a_line_that_changes_while_it_is_read_is_never_half_old_and_half_new(tmp
     assert {line.partition(" gone ")[2] for line in printed.splitlines()} == {"starting 0", "curl 401"}
 
 
+def test_a_heartbeat_that_got_the_number_of_a_switch_that_is_gone_does_not_take_itself_for_it(tmp_path: Path) -> None:
+    box = Box(tmp_path, "dash", [])
+    box.beat(60)
+    beat = parse_heartbeat_reply(box.run(f'echo "$$ curl 200" >{box.switch}; {heartbeat_command(60)}'))
+    assert beat is not None
+    assert beat.switch == DeadmanState(False, True, "its process is gone")
+
+
 def test_what_it_says_last_is_heard_though_it_ends_while_the_heartbeat_looks(tmp_path: Path) -> None:
     box = Box(tmp_path, "dash", [])
     box.beat(60)
