@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 from starlette.responses import PlainTextResponse
@@ -28,7 +29,7 @@ _LONGEST_REPORT = 512
 
 async def current_user(call: ApiCall) -> object:
     """``GET /users/current``."""
-    market = call.market
+    market, now = call.market, time.time()
     overrides = {
         fault.parameters["field"]: fault.parameters["says"]
         for fault in market.fleet.faults
@@ -39,7 +40,7 @@ async def current_user(call: ApiCall) -> object:
         "username": "local",
         "email": "local@localhost",
         "fullname": "Local Market",
-        "credit": market.credit_usd,
+        "credit": market.credit_usd(now),
         "balance": 0.0,
         "balance_threshold": 0.0,
         "balance_threshold_enabled": False,
@@ -49,7 +50,7 @@ async def current_user(call: ApiCall) -> object:
         "api_key": "",  # older clients remove it before they show the rest, and fail if it is missing
         "has_billing": True,
         "can_pay": True,
-        "total_spend": -market.spent_usd,
+        "total_spend": -market.spent_usd(now),
         "rights": {},
     }
     return overlaid(row, overrides)

@@ -89,7 +89,7 @@ async def prepay(call: ApiCall) -> object:
     amount = call.object.get("amount")
     if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 < amount < math.inf:
         raise invalid("'amount' must be a number above 0")
-    if amount > call.market.credit_usd:
+    if amount > call.market.credit_usd(time.time()):
         raise ApiError(400, "insufficient_credit", "You lack credit.")
     bought = instance.prepay(amount)
     return {"success": True, "timescale": bought.months, "discount_rate": bought.discount}

@@ -100,17 +100,14 @@ class Instance:
     def prepay(self, amount_usd: float) -> Prepayment:
         """Prepay; from now on it may cost less."""
         bought = prepayment(amount_usd, self.full_gpu_usd_h, self.rates.storage_usd_h)
-        self.covered_usd = max(self.covered_usd, self.bill().total_usd) + amount_usd
+        self.covered_usd = max(self.covered_usd, self.bill(time.time()).total_usd) + amount_usd
         self.discount = max(self.discount, bought.discount)
         self.becomes(self.actual_status)
         return bought
 
-    def bill(self, until: float | None = None) -> Bill:
-        """Compute its costs.
-
-        :param until: Epoch seconds; None: now.
-        """
-        return bill(self.rates, self.changes, time.time() if until is None else until, self.down_gb)
+    def bill(self, until: float) -> Bill:
+        """Compute its costs until a time, in epoch seconds."""
+        return bill(self.rates, self.changes, until, self.down_gb)
 
     async def measure(self) -> None:
         """Measure its disk, at most every two seconds: a full disk takes long."""
@@ -127,10 +124,9 @@ class Instance:
     def gpu_usd_h(self) -> float:
         return self.full_gpu_usd_h * (1 - self.discount)
 
-    @property
-    def paid_in_usd(self) -> float:
+    def paid_in_usd(self, now: float) -> float:
         """The rest of its prepayments."""
-        return max(0.0, self.covered_usd - self.bill().total_usd)
+        return max(0.0, self.covered_usd - self.bill(now).total_usd)
 
     @property
     def usd_h(self) -> float:

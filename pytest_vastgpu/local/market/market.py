@@ -87,7 +87,7 @@ class Market:
         if host is None:
             text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
             raise ApiError(404, "no_such_ask", text)
-        if self.credit_usd <= 0:
+        if self.credit_usd(time.time()) <= 0:
             raise ApiError(400, "insufficient_credit", "You lack credit.")
         if create_body.disk_gb > host.machine.disk_space_gb:
             raise invalid(
@@ -154,8 +154,9 @@ class Market:
         """Destroy an instance. The API shows it no more at once; on return its processes and its disk are gone."""
         if self.instances.pop(instance.id, None) is None:
             return
-        self._spent_usd += instance.bill().total_usd
-        self.history.append(Ended(instance, time.time()))
+        ended_at = time.time()
+        self._spent_usd += instance.bill(ended_at).total_usd
+        self.history.append(Ended(instance, ended_at))
         held_slot = instance.holds_slot
         await self._end(instance)
         if instance.container is not None:
@@ -251,21 +252,21 @@ class Market:
 
     # --- money --------------------------------------------------------------------------------------------------------
 
-    @property
-    def spent_usd(self) -> float:
-        return self._spent_usd + sum(instance.bill().total_usd for instance in self.instances.values())
+    def spent_usd(self, now: float) -> float:
+        """What all instances have cost until now, in epoch seconds."""
+        return self._spent_usd + sum(instance.bill(now).total_usd for instance in self.instances.values())
 
-    @property
-    def credit_usd(self) -> float:
+    def credit_usd(self, now: float) -> float:
         """The credit that is left. The rest of a prepayment returns to it when its instance is destroyed."""
-        paid_in = sum(instance.paid_in_usd for instance in self.instances.values())
-        return self.fleet.rules.credit_usd - self.spent_usd - paid_in
+        paid_in = sum(instance.paid_in_usd(now) for instance in self.instances.values())
+        return self.fleet.rules.credit_usd - self.spent_usd(now) - paid_in
 
     async def stop_what_cannot_be_paid(self) -> None:
         """Once the credit is used up, stop all instances that no prepayment covers."""
-        if self.credit_usd <= 0:
+        now = time.time()
+        if self.credit_usd(now) <= 0:
             for instance in list(self.instances.values()):
-                if instance.holds_slot and not instance.paid_in_usd:
+                if instance.holds_slot and not instance.paid_in_usd(now):
                     await self.stop(instance)
 
 

@@ -91,7 +91,9 @@ def test_the_accounts_say_who_made_what_and_how_it_was_asked() -> None:
         assert cost["transfer_usd"] == pytest.approx(5 * 0.02)
         assert cost["total_usd"] == pytest.approx(cost["gpu_usd"] + cost["storage_usd"] + cost["transfer_usd"])
         assert 0 < cost["gpu_seconds"] < cost["storage_seconds"]
-    assert status["spent_usd"] >= alive["cost"]["total_usd"] + ended["cost"]["total_usd"] > 0
+    costs = [account["cost"]["total_usd"] for account in (alive, ended)]
+    assert min(costs) > 0
+    assert status["spent_usd"] == pytest.approx(sum(costs), rel=1e-12)
     calls = {each["endpoint"]: each for each in status["calls"]}
     assert (calls["create"]["count"], calls["create"]["key"], calls["create"]["rate_limited"]) == (2, "account", 0)
     assert 0 < calls["create"]["spacing_s"] < 60
