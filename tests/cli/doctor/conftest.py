@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from datetime import timedelta
 from email.utils import format_datetime
@@ -12,8 +13,10 @@ from threading import Thread
 
 import pytest
 
+from pytest_vastgpu.cli.doctor import limits
 from pytest_vastgpu.cli.doctor.limits import Limits
 from pytest_vastgpu.cli.doctor.situation import Situation
+from tests.support.looks import PATIENCE_S
 
 _OF_THE_DESK = ("TERM", "PYTEST_PLUGINS", "TMPDIR")
 
@@ -26,10 +29,18 @@ def _plain_desk(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check is late because this machine is busy; where a test waits for silence, it says for how long."""
+    of = Limits.of
+    monkeypatch.setattr(limits, "_NETWORK_S", PATIENCE_S)
+    monkeypatch.setattr(Limits, "of", lambda timeouts: replace(of(timeouts), look_s=PATIENCE_S))
+
+
 @pytest.fixture
 def here(home: Path) -> Situation:
     """A desk without a key."""
-    return Situation({}, home, Path(), Limits(), None)
+    return Situation({}, home, Path(), Limits(PATIENCE_S, PATIENCE_S, PATIENCE_S), None)
 
 
 @contextmanager
