@@ -6,8 +6,8 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -91,7 +91,7 @@ def look_around(timeouts: Timeouts) -> Situation:
     return Situation(environ, Path.home(), Path(), limits, asked)
 
 
-def diagnose(situation: Situation, checks: Sequence[Check] = CHECKS) -> list[Finding]:
+def diagnose(situation: Situation, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Make all checks, at the same time; what gives no answer in time is a problem, too."""
     within_s = situation.limits.whole_s
     started = [(check, Pending(partial(check.look, situation), within_s)) for check in checks]

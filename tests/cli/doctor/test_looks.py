@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from threading import Thread
+from threading import current_thread
 
 import filelock
 import pytest
@@ -42,6 +45,8 @@ from pytest_vastgpu.hostcheck import facts
 from pytest_vastgpu.providers.base import Account
 from pytest_vastgpu.reputation import locked_files
 from pytest_vastgpu.ssh.connector import answers
+from tests.support.looks import PATIENCE_S
+from tests.support.looks import refusing
 from tests.support.vast import make_status
 
 NOWHERE = "/proc/nowhere"
@@ -224,15 +229,15 @@ def swallowing() -> Iterator[tuple[str, int]]:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
+        assert select.select([full], [], [], PATIENCE_S)[0], "one connection fills the queue"
         yield full.getsockname()
 
 
 def test_an_address_that_swallows_everything_does_not_answer(swallowing: tuple[str, int]) -> None:
     host, port = swallowing
     assert not answers(host, port, 0.1)
-    with socket.create_server((host, 0)) as gone:
-        port = gone.getsockname()[1]
-    assert answers(host, port, 5.0), "a refusal is an answer"
+    with refusing() as port:
+        assert answers(host, port, PATIENCE_S), "a refusal is an answer"
 
 
 def test_a_network_that_keeps_ssh_in(here: Situation, swallowing: tuple[str, int]) -> None:
@@ -241,11 +246,11 @@ def test_a_network_that_keeps_ssh_in(here: Situation, swallowing: tuple[str, int
     market = Market(
         "http://127.0.0.1:1",
         Secret("k"),
-        Pending(lambda: Greeting(0.1, 0.0), 5.0),
-        Pending(lambda: Account(1, "", 5.0), 5.0),
-        Pending(list, 5.0),
-        Pending(lambda: [status], 5.0),
-        Pending(list, 5.0),
+        Pending(lambda: Greeting(0.1, 0.0), PATIENCE_S),
+        Pending(lambda: Account(1, "", 5.0), PATIENCE_S),
+        Pending(list, PATIENCE_S),
+        Pending(lambda: [status], PATIENCE_S),
+        Pending(list, PATIENCE_S),
     )
     there = with_(here, VAST_URL=market.url)
     finding = only(ssh.check_way_out(replace(there, market=market, limits=Limits(answer_s=0.1))))
@@ -321,12 +326,21 @@ def test_the_page_has_a_row_for_every_check() -> None:
 
 
 def test_a_check_without_an_answer_is_a_problem_with_its_own_remedy(here: Situation) -> None:
-    never = Event()
-    checks = [
-        Check("slow", lambda _: [ok("slow", str(never.wait()))], "mend the slow"),
-        Check("quick", lambda _: [ok("quick", "there")], ""),
-    ]
-    slow, quick = diagnose(replace(here, limits=Limits(0.01, 0.01, 0.05)), checks)
+    never, looked = Event(), Event()
+    quick_ones: list[Thread] = []
+
+    def look(_: Situation) -> Sequence[Finding]:
+        quick_ones.append(current_thread())
+        looked.set()
+        return [ok("quick", "there")]
+
+    def checks() -> Iterator[Check]:
+        yield Check("slow", lambda _: [ok("slow", str(never.wait()))], "mend the slow")
+        yield Check("quick", look, "")
+        looked.wait()
+        quick_ones[0].join()  # however late it was, it is there when the answers are asked for
+
+    slow, quick = diagnose(replace(here, limits=Limits(0.01, 0.01, 0.05)), checks())
     never.set()
     assert (slow.level, slow.remedy) == ("problem", "mend the slow")
     assert "no answer within" in slow.text

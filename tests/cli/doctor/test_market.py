@@ -29,6 +29,7 @@ from pytest_vastgpu.selection.offer_query import OfferQuery
 from pytest_vastgpu.ssh.keys import load_key
 from tests.cli.doctor.conftest import market_whose_clock_is
 from tests.support.limits import UNSPACED
+from tests.support.looks import refusing
 from tests.support.looks import until
 
 SHORT = Timeouts(rate_limits=False, exchange_s=0.4)
@@ -160,9 +161,8 @@ def test_a_market_that_takes_every_call_and_answers_none(asked: Asked) -> None:
 
 
 def test_a_market_that_is_not_there(asked: Asked) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    found = asked(url, "0123456789abcdef")
+    with refusing() as port:
+        found = asked(f"http://127.0.0.1:{port}", "0123456789abcdef")
     assert levels(found, "market", "key") == ["problem", "warning"]
     assert "refused" in found["market"].text
     assert found["market"].command.startswith("export HTTPS_PROXY=")
