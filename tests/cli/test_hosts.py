@@ -51,8 +51,9 @@ def test_list_and_show(cache: HostCache, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_ban_allow_clear(cache: HostCache, capsys: pytest.CaptureFixture[str]) -> None:
+    before = time.time()
     assert vastgpu("ban", "4242", "--for", "1d12h", "--reason", "slow disk") == 0
-    assert cache.read().machines[4242].banned_until == pytest.approx(time.time() + 36 * 3600, abs=60)
+    assert before - 1 <= cache.read().machines[4242].banned_until - 36 * 3600 <= time.time() + 1
     assert vastgpu("ban", "7", "--host") == 0
     assert "host 7 is banned for good" in capsys.readouterr().out
     assert vastgpu("list") == 0

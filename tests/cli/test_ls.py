@@ -23,6 +23,7 @@ from pytest_vastgpu.core.ledger_record import Label
 from pytest_vastgpu.core.ledger_record import LedgerEntry
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.text.durations import DAY_S
 from pytest_vastgpu.core.text.layout import fitted
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.providers.base import InstanceStatus
@@ -139,11 +140,11 @@ def test_check_fails_where_something_of_ours_is_alive(
     rent(client, "somebody-elses")
     assert main(["ls", "--check"], UNSPACED) == ExitCode.OK
     assert capsys.readouterr().out == "no instance of pytest-vastgpu is alive\n"
-    instance = rent(client, make_label("abcd1234", 1, time.time() + 3600))
+    instance = rent(client, make_label("abcd1234", 1, time.time() + 10 * DAY_S))
     assert main(["ls"], UNSPACED) == ExitCode.OK
     header, line = capsys.readouterr().out.splitlines()
     assert tuple(re.split(r"  +", header)) == HEADER
-    assert re.match(rf"{instance}  .*  abcd1234 \(not of here\)  in 60 min$", line)
+    assert re.match(rf"{instance}  .*  abcd1234 \(not of here\)  in 10\.0 d$", line)
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["ls", "--check"], UNSPACED) == ExitCode.FAILED
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
