@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -9,7 +10,6 @@ import re
 import select
 import struct
 import termios
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from pytest_vastgpu.core.text.layout import columns_of
 
 _TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b([78DM])|([\r\n\b])|([^\x1b\r\n\b])|\x1b\(B")
 _WITHIN_S = 120.0
+_LOOK_S = 0.2
 
 
 class Screen:
@@ -126,9 +127,10 @@ def run_on_screen(
         size = struct.pack("HHHH", screen._height, screen.columns, 0, 0)
         fcntl.ioctl(0, termios.TIOCSWINSZ, size)
         os.execvpe(command[0], list(command), dict(environ))  # noqa: S606
-    ends, rest = time.monotonic() + _WITHIN_S, b""
-    while time.monotonic() < ends:
-        if not select.select([terminal], [], [], 0.2)[0]:
+    decoder, rest, silent = codecs.getincrementaldecoder("utf-8")(), "", 0
+    while silent < _WITHIN_S / _LOOK_S:  # no deadline: the clock goes on while this machine is suspended
+        if not select.select([terminal], [], [], _LOOK_S)[0]:
+            silent += 1
             continue
         try:
             data = os.read(terminal, 65536)
@@ -136,12 +138,11 @@ def run_on_screen(
             break
         if not data:
             break
-        rest += data
-        whole = rest.rfind(b"\x1b") if b"\x1b" in rest[-16:] else len(rest)  # a sequence may be cut short
-        text = rest[:whole].decode(errors="ignore")
+        rest += decoder.decode(data)  # a character may be cut short, and so may a sequence
+        whole = rest.rfind("\x1b") if "\x1b" in rest[-16:] else len(rest)
+        screen.feed(rest[:whole])
         rest = rest[whole:]
-        screen.feed(text)
         look(screen)
-    screen.feed(rest.decode(errors="ignore"))
+    screen.feed(rest)
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
