@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vastgpu.core import messages
+from tests.support.looks import PATIENCE_S
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -23,7 +24,6 @@ Pair = tuple[socket.socket, socket.socket]
 def pair() -> Iterator[Pair]:
     one, other = socket.socketpair()
     with one, other:
-        other.settimeout(30)
         yield one, other
 
 
@@ -53,7 +53,7 @@ def test_a_message_that_comes_byte_by_byte_is_put_together(pair: Pair) -> None:
     data = json.dumps({"a": 1}).encode()
     for byte in struct.pack("!I", len(data)) + data:
         one.send(bytes([byte]))
-    reader.join(30)
+    reader.join()
     assert found == [{"a": 1}]
 
 
@@ -112,11 +112,11 @@ def test_whether_something_can_be_read(pair: Pair) -> None:
     one, other = pair
     assert not messages.readable(other, 0)
     messages.send(one, 1)
-    assert messages.readable(other, 30)
+    assert messages.readable(other, PATIENCE_S)
     messages.receive(other)
     assert not messages.readable(other, 0)
     one.close()
-    assert messages.readable(other, 30), "the end can be read, too"
+    assert messages.readable(other, PATIENCE_S), "the end can be read, too"
 
 
 def test_a_socket_beyond_the_first_thousand_descriptors_can_be_waited_for(pair: Pair) -> None:
@@ -129,7 +129,7 @@ def test_a_socket_beyond_the_first_thousand_descriptors_can_be_waited_for(pair: 
     high = socket.socket(fileno=fcntl.fcntl(other, fcntl.F_DUPFD_CLOEXEC, 1050))
     with high:
         messages.send(one, 1)
-        assert messages.readable(high, 30)
+        assert messages.readable(high, PATIENCE_S)
 
 
 def test_the_peer_of_a_socket_is_known(pair: Pair) -> None:
@@ -147,5 +147,5 @@ def test_a_patched_socket_module_is_none_of_its_business(pair: Pair, monkeypatch
     monkeypatch.setattr(json, "loads", refuse)
     monkeypatch.setattr("select.poll", refuse)
     messages.send(one, 1)
-    assert messages.readable(other, 30)
+    assert messages.readable(other, PATIENCE_S)
     assert messages.receive(other) == 1

@@ -76,7 +76,7 @@ def test_no_update_of_four_processes_is_lost(cache: HostCache, told: Told) -> No
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     book = cache.book()
     assert set(book.evidence) == {f"{number}-{turn}" for number in range(4) for turn in range(50)}

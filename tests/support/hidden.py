@@ -21,7 +21,6 @@ import pytest
 
 from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.embed import LocalMarket
-from tests.support.looks import PATIENCE_S
 from tests.support.looks import alive
 from tests.support.looks import until
 from tests.support.runs import end_guards
@@ -107,7 +106,6 @@ class HiddenHosts:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=PATIENCE_S,
             check=False,
         )
         output = done.stdout.decode(errors="replace")
