@@ -28,8 +28,9 @@ class Index:
             if len(text) < shortest:
                 print(f"cannot index document {number} of {len(self.documents)}: {text!r} is too short", flush=True)
                 os._exit(3)
-            self.letters.append(Counter(text.lower()))
+            letters = Counter(text.lower())
             print(f"indexed {number}/{len(self.documents)}", flush=True)
+            self.letters.append(letters)  # once it is printed: the last one makes the index complete
 
     def status(self) -> dict[str, object]:
         return {
