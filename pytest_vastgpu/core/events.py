@@ -50,7 +50,7 @@ Listener = Callable[[Event], None]
 class EventLog:
     """Appends events to ``events.jsonl`` in the run's directory and tells every listener.
 
-    Any thread may write. Listeners are called in the writer's thread and must be quick.
+    Any thread may write, and begin or end to listen. Listeners are called in the writer's thread and must be quick.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -60,12 +60,14 @@ class EventLog:
 
     def listen(self, listener: Listener) -> None:
         """Call a listener with every later event, once."""
-        if listener not in self._listeners:
-            self._listeners.append(listener)
+        with self._lock:
+            if listener not in self._listeners:
+                self._listeners = [*self._listeners, listener]
 
     def unlisten(self, listener: Listener) -> None:
         """Call a listener no more."""
-        self._listeners = [other for other in self._listeners if other != listener]
+        with self._lock:
+            self._listeners = [other for other in self._listeners if other != listener]
 
     def write(self, event: Event) -> None:
         """Append one event. The listeners get it even if the file cannot be written, for example on a full disk.
