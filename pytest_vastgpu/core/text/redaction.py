@@ -149,7 +149,8 @@ class Redactor:
 
     def add_variable(self, name: str) -> None:
         """Add an environment variable. Its value is read whenever a text is searched, and stored nowhere else."""
-        self._variables.add(name)
+        with self._lock:
+            self._variables = {*self._variables, name}  # another thread may be looking through them
 
     def add_login(self, name: str, text: str) -> None:
         """Add a login at a container registry: the whole text, and its password."""

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from html import escape
+from typing import Any
 from urllib.parse import quote
 from urllib.parse import quote_plus
 
@@ -128,3 +130,17 @@ def test_a_variable_is_looked_up_whenever_a_text_is(monkeypatch: pytest.MonkeyPa
     assert redactor("key a1b2c3d4/+e5, a1b2c3d4%2F%2Be5") == "key <VAST_API_KEY>, <VAST_API_KEY>"
     monkeypatch.delenv("VAST_API_KEY")
     assert redactor("key a1b2c3d4/+e5") == "key a1b2c3d4/+e5"
+
+
+def test_a_variable_may_be_added_while_another_thread_looks_through_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    redactor = Redactor()
+    redactor.add_variable("ONE")
+
+    class Environment(dict[str, str]):
+        def get(self, *asked: Any) -> Any:
+            redactor.add_variable("ANOTHER")
+            return super().get(*asked)
+
+    monkeypatch.setattr(os, "environ", Environment(ONE="the first secret", ANOTHER="the second secret"))
+    assert redactor("the first secret") == "<ONE>"
+    assert redactor("the second secret") == "<ANOTHER>"
