@@ -62,7 +62,9 @@ def await_end(process: subprocess.Popen[Any], within_s: float) -> int:
     :raises subprocess.TimeoutExpired: if it has not ended in time.
     """
     ends = time.monotonic() + within_s
-    with suppress(AttributeError, OSError):  # not Linux, or an old one; or the process has been waited for
+    if process.poll() is not None:  # its number may be another's by now
+        return int(process.returncode)
+    with suppress(AttributeError, OSError):  # not Linux, or an old one; or another thread has waited for it
         descriptor = os.pidfd_open(process.pid)
         try:
             poll = select.poll()  # select() cannot take descriptors above 1023

@@ -126,4 +126,5 @@ def test_the_end_of_a_process_is_noticed_and_not_looked_for(monkeypatch: pytest.
             assert process.stdin is not None
             process.stdin.close()
             assert ended.result() == 0
+        monkeypatch.setattr(os, "pidfd_open", lambda _: pytest.fail("the number may be another process's by now"))
         assert child.await_end(process, 30.0) == 0
