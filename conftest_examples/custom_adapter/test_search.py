@@ -18,13 +18,15 @@ from pytest_vastgpu import Workload
     [("pressing Ctrl-C on the keyboard", "interrupts a run"), ("is a port opened?", "tunnel through SSH")],
 )
 def test_the_best_document_comes_first(vast_instance: VastInstance, query: str, words: str):
-    found = httpx.get(f"{vast_instance.endpoint}/search", params={"q": query}, headers=vast_instance.headers).json()
+    found = httpx.get(
+        f"{vast_instance.endpoint}/search", params={"q": query}, headers=vast_instance.headers, timeout=30
+    ).json()
     assert words in found[0]["text"]
     assert found[0]["score"] > found[1]["score"]
 
 
 def test_the_adapters_own_header_is_needed(vast_instance: VastInstance):
-    assert httpx.get(f"{vast_instance.endpoint}/search", params={"q": "tunnel"}).status_code == 403
+    assert httpx.get(f"{vast_instance.endpoint}/search", params={"q": "tunnel"}, timeout=30).status_code == 403
 
 
 def test_all_documents_were_indexed_before_the_first_test(vast_instance: VastInstance):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.vast(language_model)
 
 
 def ask(instance: VastInstance, path: str) -> httpx.Response:
-    return httpx.get(f"{instance.endpoint}{path}", headers=instance.headers)
+    return httpx.get(f"{instance.endpoint}{path}", headers=instance.headers, timeout=30)
 
 
 def test_the_modules_marker_names_the_workload(vast_instance: VastInstance):

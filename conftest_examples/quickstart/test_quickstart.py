@@ -38,7 +38,7 @@ def test_it_answers_a_question(client: httpx.Client):
 def test_nobody_else_can_use_it(vast_instance: VastInstance):
     """The tunnel ends on this machine, which others may share: the server asks for the instance's own key."""
     asked = {"model": MODEL, "prompt": "Nothing is left"}
-    assert httpx.post(f"{vast_instance.endpoint}/v1/completions", json=asked).status_code == 401
+    assert httpx.post(f"{vast_instance.endpoint}/v1/completions", json=asked, timeout=30).status_code == 401
 
 
 def test_the_server_runs_on_the_instance(vast_instance: VastInstance):

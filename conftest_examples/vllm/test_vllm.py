@@ -84,7 +84,7 @@ def test_a_model_that_is_not_there(client: httpx.Client):
 
 
 def test_nobody_without_the_key_is_served(vast_instance: VastInstance):
-    assert httpx.get(f"{vast_instance.endpoint}/v1/models").status_code == 401
+    assert httpx.get(f"{vast_instance.endpoint}/v1/models", timeout=120).status_code == 401
 
 
 def test_it_runs_on_the_gpu(vast_instance: VastInstance, vast_workload: Workload):

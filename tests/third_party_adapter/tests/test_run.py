@@ -25,7 +25,7 @@ def found(instance: VastInstance, query: str) -> str:
     request = urllib.request.Request(
         f"{instance.endpoint}/search", json.dumps({"query": query}).encode(), dict(instance.headers)
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return str(json.load(answer)["found"])
 
 
