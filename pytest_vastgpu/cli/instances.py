@@ -108,7 +108,9 @@ def local_runs() -> Iterator[LocalRun]:
     """Every run of this machine whose ledger can be read."""
     for directory in run_directories():
         with suppress(OSError):  # it has no ledger yet, or is being removed
-            yield LocalRun(directory, read_ledger(directory / FILE), is_alive(directory))
+            (directory / FILE).stat()
+            alive = is_alive(directory)  # before its ledger is read: one that ends meanwhile has left nothing
+            yield LocalRun(directory, read_ledger(directory / FILE), alive)
 
 
 def find_all(markets: Markets) -> Found:

@@ -163,13 +163,15 @@ class _Files:
 def _read(directory: Path) -> _Files:
     record, readable, changed = Record(), False, 0.0
     with suppress(OSError):
-        changed = directory.stat().st_mtime
+        changed = directory.stat().st_mtime  # which a first look at its owner changes
+    lives = is_alive(directory)  # before its files are read: a run that ends meanwhile has left nothing
+    with suppress(OSError):
         record = read_ledger(directory / FILE)
         readable = True
     costs = json_object(content(directory / NAME))
     rows = {str(row.get("label")): row for row in objects(costs.get("instances"))}
     rows = {label: row for label, row in rows.items() if Label.parse(label)}
-    return _Files(directory, record, readable, changed, rows, len(objects(costs.get("tests"))), is_alive(directory))
+    return _Files(directory, record, readable, changed, rows, len(objects(costs.get("tests"))), lives)
 
 
 def _waiting() -> Mapping[str, Mapping[str, float]]:

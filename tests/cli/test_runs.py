@@ -5,16 +5,22 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from pytest_vastgpu.cli import instances
+from pytest_vastgpu.cli import run_records
 from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Warm
+from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import make_label
+from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
@@ -102,6 +108,24 @@ def test_a_living_run_is_said_to_live(tmp_path: Path, capsys: pytest.CaptureFixt
         "tests": 2,
         "cost_usd": 0.0421,
     }
+
+
+@pytest.mark.parametrize("module", [instances, run_records])
+def test_a_run_that_ends_while_its_files_are_read_has_left_nothing(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = record_run("aaaa0001", tmp_path, gone=False)
+    with ExitStack() as supervisor:
+        supervisor.enter_context(ownership(directory))
+
+        def read_and_end(path: Path) -> Record:
+            record = read_ledger(path)
+            supervisor.close()
+            return record
+
+        monkeypatch.setattr(module, "read_ledger", read_and_end)
+        [run] = instances.local_runs() if module is instances else run_records.all_runs()
+    assert run.alive
 
 
 def test_one_run_is_told_with_the_steps_of_its_instances_their_verdicts_costs_and_files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from pytest_vastgpu.core.ownership import ownership
+from pytest_vastgpu.reporting.run import reader
+from pytest_vastgpu.reporting.run.json_values import content
 from pytest_vastgpu.reporting.run.reader import read_run
 from pytest_vastgpu.reporting.run.report import Phase
 from pytest_vastgpu.reporting.run.report import Used
@@ -102,6 +106,22 @@ def test_a_directory_without_files(directory: Path) -> None:
     assert (report.id, report.instances, report.tests, report.running) == (RUN, (), (), False)
     assert len(report.missing) == 3
     assert list(directory.iterdir()) == []
+
+
+def test_a_run_that_ends_while_its_files_are_read_was_not_broken_off(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(directory, LOST, COST)
+    with ExitStack() as supervisor:
+        supervisor.enter_context(ownership(directory))
+
+        def read_and_end(path: Path) -> bytes:
+            found = content(path)
+            supervisor.close()
+            return found
+
+        monkeypatch.setattr(reader, "content", read_and_end)
+        assert read_run(directory).running
 
 
 def test_only_a_ledger(directory: Path) -> None:

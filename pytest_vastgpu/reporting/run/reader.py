@@ -58,13 +58,13 @@ def read_run(directory: Path) -> RunReport:
 
     :param directory: The run's own, named by the run's id.
     """
+    running = _is_owned(directory)  # before what it writes is read: one that ends meanwhile was not broken off
     events = _Events(directory.name)
     for row in rows(content(directory / EVENTS)):
         events.take(row)
     costs, tests = json_object(content(directory / cost_file.NAME)), json_object(content(directory / tests_file.NAME))
     ledger = ledger_record.parse_ledger(content(directory / ledger_record.FILE))
     paid = {line(row.get("label")): row for row in objects(costs.get("instances"))}
-    running = _is_owned(directory)
     labels = [label for label in (*events.attempts, *ledger.entries, *paid) if label and Label.parse(label)]
     ended = max(events.last, moment(tests.get("ended")), moment(costs.get("written")))
     instances = [
