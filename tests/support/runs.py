@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
-from tests.support.looks import is_running
 
 
 class PytestRun:
@@ -108,11 +108,18 @@ def run_directories() -> list[Path]:
 
 def guards() -> list[int]:
     """Of every run of this test, the last one of each."""
-    return [pid for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)]
+    return list(_guards())
+
+
+def _guards() -> dict[int, Path]:
+    """They and the directories of their runs."""
+    return {pid: directory for directory in run_directories() if (pid := read_ledger(directory / FILE).guard)}
 
 
 def end_guards() -> None:
     """End those of runs that were struck down, once their market has ended: there is nothing left to guard."""
-    for guard in guards():
-        if is_running(guard):
-            os.kill(guard, signal.SIGKILL)
+    for guard, directory in _guards().items():
+        with contextlib.suppress(OSError):  # it has just ended
+            arguments = Path(f"/proc/{guard}/cmdline").read_bytes().split(b"\0")
+            if os.fsencode(directory) in arguments:  # else it has ended, and its number is another process's
+                os.kill(guard, signal.SIGKILL)
