@@ -120,7 +120,9 @@ def compared(pairs: int, delay: float, gate: float, budget: Mapping[str, float])
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    """Those that are whole: the last may be being written."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def faults(found: Mapping[tuple[str, str], int], least: int) -> list[str]:

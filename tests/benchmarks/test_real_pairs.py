@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.benchmarks import real_pairs
@@ -39,3 +41,11 @@ def test_one_slower_pair_that_is_not_found_fails(
     printed = capsys.readouterr()
     assert "20% more time for each answer" in printed.out
     assert "0 of the slower pairs are a regression, 1 are the least" in printed.err
+
+
+def test_a_finding_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "found.jsonl"
+    assert real_pairs._lines(file) == []
+    for written, lines in (("{}\n", ["{}"]), ('{}\n{"ki', ["{}"]), ("{}\n{}\n", ["{}", "{}"])):
+        file.write_text(written)
+        assert real_pairs._lines(file) == lines
