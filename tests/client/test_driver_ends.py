@@ -7,6 +7,7 @@ import operator
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from pytest_vastgpu import shell
 from pytest_vastgpu.client.measure import COMMAND
 from pytest_vastgpu.client.measure import orders_of
 from pytest_vastgpu.client.measure import program
+from pytest_vastgpu.measuring.on_instance import asking
 from tests.support.looks import is_running
 from tests.support.looks import until
 
@@ -78,3 +80,24 @@ def test_the_files_of_another_driver_go_with_it(how: str, tmp_path: Path) -> Non
         assert tmp_path in Path(there.read_text()).parents
         assert ended(tmp_path / "pid")
         assert not until(lambda: [each for each in tmp_path.iterdir() if each.is_dir()], operator.not_)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_nothing_is_started_before_a_kill_of_the_drivers_session_spares_the_guard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guards: list[int] = []
+    fork, setsid = os.fork, os.setsid
+
+    def forks() -> int:
+        guards.append(fork())
+        return guards[-1]
+
+    def late() -> None:
+        time.sleep(0.5)
+        setsid()
+
+    monkeypatch.setattr(os, "fork", forks)
+    monkeypatch.setattr(os, "setsid", late)
+    with asking.guarded():
+        assert [os.getsid(guard) for guard in guards] == guards

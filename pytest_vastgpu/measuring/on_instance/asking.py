@@ -171,10 +171,13 @@ def guarded(directory: str | None = None) -> Iterator[None]:
     held, other = os.pipe()
     os.close(other)
     pipe = f"pipe:[{os.fstat(held).st_ino}]"
+    ready, begun = os.pipe()
     guard = os.fork()
     if not guard:
         try:
             os.setsid()
+            os.close(begun)
+            os.close(ready)
             os.close(writes)
             os.close(held)
             nothing = os.open(os.devnull, os.O_RDWR)
@@ -186,6 +189,9 @@ def guarded(directory: str | None = None) -> Iterator[None]:
         finally:
             os._exit(0)
     os.close(reads)
+    os.close(begun)
+    os.read(ready, 1)  # until it is in a session of its own: who ends ours before that would end it, too
+    os.close(ready)
     _guard, _held = writes, held
     try:
         yield
