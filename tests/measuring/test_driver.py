@@ -113,11 +113,12 @@ def test_an_open_loop_comes_at_random_and_the_same_for_a_seed() -> None:
     assert statistics.stdev(gaps) == pytest.approx(statistics.fmean(gaps), rel=0.05)  # as a Poisson process has it
 
 
-def test_what_can_no_more_be_sent_is_said() -> None:
+def test_what_can_no_more_be_sent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     found = drive(http_load("/", rate=1000.0, warmup_s=0), seconds=0.0, first_number=1)
     assert found["seen"] == []
     load = driver.Load(orders_of(http_load("/", rate=1.0), 1, {}, 0.0), 0.0)
     assert load.ask(1, 0.0)["error"] == "not sent"
+    monkeypatch.setattr(driver, "GRACE_S", PATIENCE_S)
     with refusing() as port:  # one that is due just before the end, and is a moment late, is sent
         load = driver.Load(orders_of(http_load("/", rate=1.0), port, {}, 0.0), time.monotonic())
         assert load.ask(1, 0.0)["error"] == "Connection refused"
@@ -183,11 +184,21 @@ def test_a_kept_connection_that_the_server_closes_is_no_error() -> None:
 
 
 def test_a_server_that_is_gone_is_not_asked_thousands_of_times() -> None:
+    class OverAfterSix(driver.Load):
+        def ask(self, number: int, due: float | None = None) -> dict[str, Any]:
+            seen = super().ask(number, due)
+            if len(self.seen) == 6:
+                self._ends = 0.0
+            return seen
+
     with refusing() as port:
-        found = drive(http_load("/", concurrency=2, warmup_s=0), port, 0.3)
-    assert {each["error"] for each in found["seen"]} == {"Connection refused"}
-    assert len(found["seen"]) < 20
-    assert max(each["pause"] for each in found["seen"]) >= 0.05  # which is told: so few errors are much of the time
+        load = OverAfterSix(orders_of(http_load("/"), port, {}, PATIENCE_S), time.monotonic())
+        load.closed()
+    assert {each["error"] for each in load.seen} == {"Connection refused"}
+    pauses = [each["pause"] for each in load.seen]  # which are told: so few errors are much of the time
+    assert pauses == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2, 0.0])
+    slept = [after["start"] - before["end"] for before, after in itertools.pairwise(load.seen)]
+    assert all(each >= pause - 0.001 for each, pause in zip(slept, pauses, strict=False))
 
 
 def test_a_command_is_run_and_its_output_is_told_if_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
@@ -198,15 +209,19 @@ def test_a_command_is_run_and_its_output_is_told_if_it_fails(capfd: pytest.Captu
 
 
 def test_a_command_that_does_not_end_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
-    load = shell(f"sleep 600 & echo $! > {tmp_path}/pid; wait", timeout_s=0.2, warmup_s=0)
-    found = drive(load)
-    assert {each["error"] for each in found["seen"]} == {"timeout"}
-    child = int((tmp_path / "pid").read_text())
+    pid = tmp_path / "pid"
+    load = driver.Load(orders_of(shell(f"sleep 600 & echo $! > {pid}; wait", timeout_s=0.2), 1, {}, 0.1), 0.0)
+
+    def noted() -> str:
+        assert load.ask(1)["error"] == "timeout"
+        return pid.read_text() if pid.exists() else ""  # its time may be over before it has noted anything
+
+    child = int(until(noted, lambda text: text.endswith("\n")))
     assert not until(lambda: is_running(child), operator.not_)  # what is killed takes a moment to end
 
 
 def test_the_gpus_watch_runs_beside_and_is_ended(tmp_path: Path) -> None:
-    watch = f"echo $$ > {tmp_path}/pid; echo 'GPU 0, 5 MiB'; exec sleep 600"
+    watch = f"echo 'GPU 0, 5 MiB'; echo $$ > {tmp_path}/pid; exec sleep 600"
     found = drive(shell(f"until [ -s {tmp_path}/pid ]; do :; done", warmup_s=0), gpu_command=watch)
     assert (found["gpu"], len(found["gpu_at"])) == (["GPU 0, 5 MiB"], 1)
     child = int((tmp_path / "pid").read_text())
