@@ -235,6 +235,12 @@ def test_it_tells_how_late_and_how_busy_it_was() -> None:
     assert found["cpu_s"] >= 0
 
 
+def test_a_driver_that_got_no_turn_while_it_counted_does_not_seem_to_be_on_time() -> None:
+    monitor = driver.Monitor({"seconds": 0.0}, time.monotonic() - 1.0)
+    monitor.end()
+    assert monitor.lag
+
+
 def unpacked(line: str) -> dict[str, Any]:
     assert line.startswith(driver.MARK)
     found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(line[len(driver.MARK) :])))

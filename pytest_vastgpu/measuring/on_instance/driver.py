@@ -163,21 +163,23 @@ class Monitor:
         self.gpu: list[str] = []
         self.gpu_at: list[float] = []
         self._watch: Any = None
-        threading.Thread(target=self._measure_lag, daemon=True).start()
+        self._waker = threading.Thread(target=self._measure_lag, daemon=True)
+        self._waker.start()
         if orders.get("gpu_command"):
             self._watch = start(["/bin/sh", "-c", orders["gpu_command"]], subprocess.PIPE)
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
 
     def _measure_lag(self) -> None:
-        begun: float | None = None
-        while not self._over.is_set() and time.monotonic() < self._ends:
+        begun, woken = None, 0.0
+        while not self._over.is_set() and woken < self._ends:
             due = time.monotonic() + LAG_SAMPLE_S
             time.sleep(LAG_SAMPLE_S)
-            if due >= self._begins:
+            woken = time.monotonic()
+            if woken >= self._begins:  # also who slept through all that counts was late in it
                 begun = time.process_time() if begun is None else begun
                 self.cpu_s = time.process_time() - begun
-                self.lag.append(time.monotonic() - due)
+                self.lag.append(woken - due)
 
     def _read(self) -> None:
         for line in self._watch.stdout:
@@ -186,6 +188,7 @@ class Monitor:
 
     def end(self) -> None:
         self._over.set()
+        self._waker.join()
         if self._watch is not None:
             kill(self._watch)
             self._watch.wait()
