@@ -56,7 +56,7 @@ def test_a_supervisor_that_does_not_answer_is_given_up(host: Host, server: RpcSe
         with pytest.raises(SupervisorGone, match=r"has not answered for 0\.2 s: is it stopped\?"):
             control(line).spent("1")
         host.go_on.set()
-        assert control(line).cost("2") == 2.0, "a late answer is no answer to another call"
+        assert control(line).logs("x") == "x" * 100, "a late answer is no answer to another call"
     finally:
         line.close()
 

@@ -29,6 +29,7 @@ from tests.client.conftest import Connect
 from tests.client.conftest import Host
 from tests.client.conftest import call
 from tests.client.conftest import leases
+from tests.support.looks import PATIENCE_S
 from tests.support.looks import forked
 from tests.support.looks import until
 
@@ -113,13 +114,16 @@ def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect) -
     assert leases(connect()).cost("1") == 1.0
 
 
-@pytest.mark.parametrize("introduction_s", [0.02])
-def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(listener: Listener) -> None:
-    with call(listener.address) as sock, call(listener.address) as other:
-        sock.sendall(hello(secret=listener.address.secret))
-        assert is_hung_up_on(other), "so long a time has passed"
+def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(host: Host) -> None:
+    listener = Listener()
+    with call(listener.address) as sock:
+        sock.sendall(hello(secret=listener.address.secret))  # before its time begins
+        server = RpcServer(listener.socket, listener.address.secret, host, 0.02)
+        with call(listener.address) as other:
+            assert is_hung_up_on(other), "so long a time has passed"
         messages.send(sock, {"call": "cost", "arguments": ["1"]})
         assert messages.receive(sock)["result"] == 1.0
+        server.close()
 
 
 @pytest.mark.parametrize("introduction_s", [0.05])
@@ -137,6 +141,7 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "vastgpu-line"]
 
 
+@pytest.mark.parametrize("introduction_s", [PATIENCE_S])
 def test_strangers_are_few_at_a_time(listener: Listener, host: Host) -> None:
     others = set(threads())
     with contextlib.ExitStack() as stack:
@@ -147,6 +152,7 @@ def test_strangers_are_few_at_a_time(listener: Listener, host: Host) -> None:
     assert host.left.empty()
 
 
+@pytest.mark.parametrize("introduction_s", [PATIENCE_S])
 def test_many_that_belong_to_the_run_may_come_at_once(listener: Listener) -> None:
     with contextlib.ExitStack() as stack:
         callers = [stack.enter_context(call(listener.address)) for _ in range(100)]
