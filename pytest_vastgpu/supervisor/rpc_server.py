@@ -121,6 +121,7 @@ class RpcServer:
             sock.close()
             self._strangers.release()
             return
+        sock.settimeout(None)  # despite socket.setdefaulttimeout(): a process may say nothing for long
         try:
             threading.Thread(target=self._serve, args=(sock,), name="vastgpu-line", daemon=True).start()
         except RuntimeError:

@@ -190,11 +190,14 @@ def test_the_default_time_limit_of_sockets_is_not_that_of_answers(connect: Conne
     socket.setdefaulttimeout(0.001)
     try:
         line = connect()
+        assert leases(line).cost("2") == 2.0
+        threading.Event().wait(0.05)  # longer than that limit: either side waits for the other
         waits = in_thread(lambda: leases(line).spent("1"))
         assert host.waiting.acquire(timeout=WITHIN_S)
-        threading.Event().wait(0.05)  # longer than that limit
+        threading.Event().wait(0.05)
         host.go_on.set()
         assert waits() == 1.0
+        assert leases(line).cost("2") == 2.0
         listener = Listener()
         assert listener.socket.gettimeout() is None
         listener.remove()
