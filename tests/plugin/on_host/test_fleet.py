@@ -157,14 +157,12 @@ def test_what_is_asked_for_comes_before_a_host_is_given_back_to_which_the_connec
     runs: Callable[..., Run],
 ) -> None:
     run = runs()
-    given_back = threading.Event()
-    run.leases.on_finished = given_back.set
     run.fleet.before_giving_back.append(lambda rented: run.leases.calls.append(("fetched", rented.name)))
     run.fleet.rent("host 1")
     rented = run.event("hostready")["rented"]
     run.fleet.forget(rented)
     run.fleet.leave(rented)
-    assert given_back.wait(PATIENCE_S)
+    run.fleet.end()  # waits for what is under way
     assert run.leases.calls[2:] == [("fetched", "host 1"), ("finished", "host 1")]
 
 

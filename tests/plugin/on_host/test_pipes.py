@@ -26,6 +26,7 @@ from pytest_vastgpu.plugin.on_host.gateways import Gateways
 from pytest_vastgpu.plugin.on_host.hosts import Host
 from pytest_vastgpu.plugin.on_host.runner import Runner
 from tests.support.debugger import debugged
+from tests.support.looks import PATIENCE_S
 from tests.support.looks import until
 
 LEASE = cast(Any, SimpleNamespace(label="a-label"))
@@ -95,7 +96,7 @@ def test_a_worker_that_cannot_be_told_to_end_keeps_no_other_from_its_end(
     monkeypatch.setattr(crashed, "exit", ends_badly)
     takes_long = f"import atexit, time; atexit.register(open, {str(tmp_path / 'ended')!r}, 'w')"
     other.remote_exec(f"{takes_long}; atexit.register(time.sleep, 0.3)").waitclose()
-    gateways.end(10.0)
+    gateways.end(PATIENCE_S)
     assert (tmp_path / "ended").exists()
 
 
