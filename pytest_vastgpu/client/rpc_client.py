@@ -101,7 +101,7 @@ class RpcClient:
 
         :raises SupervisorGone: if no process listens any more.
         """
-        sock = _Socket(socket.AF_UNIX)
+        sock = keep_private_socket(_Socket(socket.AF_UNIX))  # not later: another thread may fork at any time
         _settimeout(sock, None)  # despite socket.setdefaulttimeout(): answers may take long
         try:
             _connect(sock, self._address.path)
@@ -114,7 +114,7 @@ class RpcClient:
             sock.close()
             raise self._gone() from error
         self._open.add(sock)
-        return keep_private_socket(sock)
+        return sock
 
     def move_home(self) -> None:
         """Have the calling thread be the one that calls ``idle`` while it waits."""

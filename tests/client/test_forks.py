@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pytest_vastgpu.client import rpc_client
 from pytest_vastgpu.client.listener import Listener
 from pytest_vastgpu.client.listener import RpcAddress
 from pytest_vastgpu.client.rpc_client import RpcClient
@@ -119,6 +120,21 @@ def test_a_forked_child_keeps_no_connection_of_its_parent_open(connect: Connect,
     assert not was_control
     for each in (goes_on, ends, heard, says):
         os.close(each)
+
+
+def test_a_child_that_is_forked_just_when_a_connection_begins_does_not_keep_it(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread forks it."""
+    begin = rpc_client._connect
+
+    def begin_and_fork(sock: socket.socket, path: str) -> None:
+        begin(sock, path)
+        forked(lambda: sock.fileno() == -1)
+
+    line = connect()
+    monkeypatch.setattr(rpc_client, "_connect", begin_and_fork)
+    line.hang_up(line.connect("calls"))
 
 
 def test_a_process_that_is_killed_is_noticed(connect: Connect, host: Host) -> None:
