@@ -225,8 +225,8 @@ class Fleet:
             self._put(("hostlost", {"rented": rented, "ending": ending}))
             return
         text = f"{rented.host.python} does not start there: {error if silent else f'{type(error).__name__}: {error}'}"
+        self.give_back(rented)  # before it is told: the run may end at once, and gives back what is not over
         self._put(("hostfailed", {"name": rented.name, "error": VastGpuError(text)}))
-        self.give_back(rented)
 
     def _watch(self, rented: Rented) -> None:
         """Look at a host whenever it is silent."""

@@ -24,6 +24,7 @@ from pytest_vastgpu.plugin.on_host import proxy
 from pytest_vastgpu.plugin.on_host.fleet import Fleet
 from pytest_vastgpu.plugin.on_host.places import BEGAN
 from tests.support.looks import PATIENCE_S
+from tests.support.looks import until
 
 
 class Leases:
@@ -144,6 +145,25 @@ def test_a_python_that_hangs_at_its_start_is_told_and_given_up(
     assert run.told.get(timeout=PATIENCE_S) == f"host 1: waits for {python} to start there, at most 0 s"
     failed = run.event("hostfailed")
     assert str(failed["error"]) == f"{python} does not start there: it has said nothing for 0 s"
+
+
+def test_a_host_whose_python_does_not_start_is_given_back_once_though_the_run_ends_at_once(
+    runs: Callable[..., Run], hanging: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs(hanging("all"), host_python_s=0.5)
+    ended = threading.Event()
+
+    def put(event: tuple[str, dict[str, Any]]) -> None:
+        run.events.put(event)
+        ended.wait(PATIENCE_S)
+
+    monkeypatch.setattr(run.fleet, "_put", put)
+    run.fleet.rent("host 1")
+    run.event("hostfailed")
+    run.fleet.end()
+    ended.set()
+    until(lambda: [each.name for each in threading.enumerate()], lambda names: "vastgpu-host" not in names)
+    assert run.leases.calls.count(("finished", "host 1")) == 1
 
 
 def test_nothing_is_told_of_a_python_that_starts(runs: Callable[..., Run]) -> None:
