@@ -36,11 +36,12 @@ from tests.support.asked import asked
 from tests.support.driven import asked as asked_once
 from tests.support.driven import steady
 from tests.support.factories import make_offer
+from tests.support.looks import PATIENCE_S
 
 RECORDED = Path(__file__).parents[1] / "measuring" / "data" / "vllm_bench_serve-0.32.0.json"
 KEY = "sk-instance-0123456789"
 FAST: dict[str, Any] = {"warmup_s": 0.0, "timeout_s": 30.0}
-"""The first request counts, however late it is sent on a busy machine."""
+"""The first request counts."""
 Run = Callable[[str, float, str], ProbeResult]
 
 
@@ -61,6 +62,18 @@ def here(path: Path | str = os.environ["PATH"], home: Path = Path("/nowhere")) -
         return ProbeResult("", failure, done.returncode, done.stdout, done.stderr, 0.0)
 
     return run
+
+
+def briefly(run: Run) -> Run:
+    """The load ends after half a second. What is measured is much longer, so that all of it counts, however late it is
+    sent on a busy machine.
+    """
+
+    def brief(command: str, timeout_s: float, stdin: str) -> ProbeResult:
+        *before, orders = stdin.splitlines()
+        return run(command, timeout_s, "\n".join([*before, json.dumps({**json.loads(orders), "seconds": 0.5}), ""]))
+
+    return brief
 
 
 def lease(port: int = 1) -> Lease:
@@ -90,7 +103,7 @@ def python_3_8() -> str:
 
 def measured(run: Run) -> Measurement:
     with asked(answer_with_two_tokens) as server:
-        found = measure(run, lease(server.port), completions(model="m", **FAST), 0.5)
+        found = measure(briefly(run), lease(server.port), completions(model="m", **FAST), PATIENCE_S)
     assert {each.headers["Authorization"] for each in server.asked} == {f"Bearer {KEY}"}
     return found
 
@@ -116,7 +129,7 @@ def test_a_python_that_is_too_old_is_passed_over(tmp_path: Path) -> None:
     """As on an image that has one of its own beside the system's."""
     old = '[ "$1" = -V ] && echo Python 3.6.9; exit 1'
     path = programs(tmp_path / "bin", python3=old, python3_11=f'exec {sys.executable} "$@"')
-    found = measure(here(path), lease(), shell("/bin/sleep 0.1", **FAST), 1.0)
+    found = measure(briefly(here(path)), lease(), shell("/bin/sleep 0.1", **FAST), PATIENCE_S)
     assert found["requests"].value > 0
 
 
@@ -150,7 +163,8 @@ def test_what_the_image_has_does_no_harm(tmp_path: Path, monkeypatch: pytest.Mon
     def run(command: str, timeout_s: float, stdin: str) -> ProbeResult:
         return here()(f"echo Welcome; {command}", timeout_s, stdin)
 
-    assert measure(run, lease(), shell("/bin/sleep 0.1", **FAST), 1.0)["requests"].value > 0
+    found = measure(briefly(run), lease(), shell("/bin/sleep 0.1", **FAST), PATIENCE_S)
+    assert found["requests"].value > 0
 
 
 def test_the_instances_key_is_in_no_message() -> None:
@@ -158,7 +172,7 @@ def test_the_instances_key_is_in_no_message() -> None:
         asked(lambda request: request.reply(f"wrong key {request.headers['Authorization']}", 401)) as server,
         pytest.raises(MeasurementFailed, match=r"HTTP 401: wrong key Bearer <instance key>") as caught,
     ):
-        measure(here(), lease(server.port), http_load("/", **FAST), 0.5)
+        measure(briefly(here()), lease(server.port), http_load("/", **FAST), PATIENCE_S)
     assert KEY not in str(caught.value)
 
 
