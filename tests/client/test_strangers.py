@@ -96,21 +96,23 @@ def test_half_a_secret_is_none(listener: Listener) -> None:
 
 @pytest.mark.parametrize("introduction_s", [0.05])
 @pytest.mark.parametrize("said", [b"", b"\0", struct.pack("!I", 100) + b"{"])
-def test_who_says_nothing_is_hung_up_on(listener: Listener, connect: Connect, said: bytes) -> None:
+def test_who_says_nothing_is_hung_up_on(listener: Listener, connect: Connect, server: RpcServer, said: bytes) -> None:
     with call(listener.address) as sock:
         sock.sendall(said)
         assert is_hung_up_on(sock)
+    server._introduction_s = PATIENCE_S
     assert leases(connect()).cost("1") == 1.0
 
 
 @pytest.mark.parametrize("introduction_s", [0.05])
-def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect) -> None:
+def test_who_speaks_slowly_is_hung_up_on(listener: Listener, connect: Connect, server: RpcServer) -> None:
     """The time is for all that is said, not for each byte of it."""
     rest = list(hello(secret=listener.address.secret))
     with call(listener.address) as sock, contextlib.suppress(ConnectionError):
         while rest and not messages.readable(sock, 0.01):
             sock.sendall(bytes([rest.pop(0)]))
     assert rest, "it could say all of it"
+    server._introduction_s = PATIENCE_S
     assert leases(connect()).cost("1") == 1.0
 
 
@@ -126,9 +128,11 @@ def test_who_has_said_the_secret_may_be_silent_for_as_long_as_it_likes(host: Hos
         server.close()
 
 
-@pytest.mark.parametrize("introduction_s", [0.05])
-def test_a_hundred_strangers_keep_nobody_out(listener: Listener, connect: Connect) -> None:
+@pytest.mark.parametrize("introduction_s", [PATIENCE_S])
+def test_a_hundred_strangers_keep_nobody_out(listener: Listener, connect: Connect, server: RpcServer) -> None:
     known = connect()
+    assert leases(known).cost("0") == 0.0
+    server._introduction_s = 0.05
     with contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(call(listener.address)) for _ in range(100)]
         assert leases(known).cost("1") == 1.0, "one that has connected before"
