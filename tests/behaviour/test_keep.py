@@ -59,7 +59,7 @@ def test_an_instance_on_which_a_test_failed_stays_and_lets_in_whom_the_summary_t
     words = shlex.split(found[1])
     assert stat.S_IMODE(Path(words[1]).stat().st_mode) == 0o600
     trust = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    command = "cat note; echo $(($(cat .vastgpu/lease) - $(date +%s))) $(($(cat .vastgpu/end) - $(date +%s)))"
+    command = "cat note; n=$(date +%s); echo $(($(cat .vastgpu/lease) - n)) $(($(cat .vastgpu/end) - n))"
     seen = subprocess.run(["ssh", *trust, *words, command], capture_output=True, text=True, check=True)
     note, lease, end = seen.stdout.split()
     assert note == "here"
