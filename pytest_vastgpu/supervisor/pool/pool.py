@@ -107,6 +107,8 @@ class InstancePool:
         """What becomes of instances in use."""
         self.books = Books(self.registry, budgets, lambda: self.uses)
         self._told: dict[Workload, int] = {}
+        self._hung_up: set[str] = set()
+        """The test processes that have hung up or died."""
         self._fitting: set[object] = set()
         """Those whose files have been looked through."""
         self._recorded_uses = 0
@@ -176,6 +178,7 @@ class InstancePool:
     def hung_up(self, process: str) -> None:
         """A test process has hung up or died: its tests no longer use any instance."""
         with self._changed:
+            self._hung_up.add(process)
             self._planner.done(process)
             self._record_uses()
             self._executor.act()
@@ -402,7 +405,8 @@ class InstancePool:
     def _next(self, ask: LeaseRequest) -> str | None:
         """The label of an instance for a test; None where there is still none after a short wait."""
         with self._changed:
-            if self._closed or ask.run not in self._planner.runs:
+            # Of a process that has hung up, a request may be on its way: nobody would say that its test is over.
+            if self._closed or ask.run not in self._planner.runs or ask.process in self._hung_up:
                 raise Cancelled
             self._executor.act()
             slot = self._planner.answer(ask)

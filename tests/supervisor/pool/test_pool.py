@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vastgpu.client.calls import Expected
+from pytest_vastgpu.core.clock import Cancelled
 from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.core.timeouts import DEFAULTS
 from pytest_vastgpu.errors import ConfigurationError
@@ -222,6 +224,16 @@ def test_requests_without_an_answer_keep_no_other_test_waiting(
     first = scene.rent("one")
     monkeypatch.setattr(Rental, "doubtful", True)  # as while test one goes on to make such requests
     assert scene.rent("two") is first
+
+
+def test_a_process_that_hangs_up_before_its_request_is_answered_holds_nothing(scene_of: Callable[..., Scene]) -> None:
+    scene = scene_of(Script())
+    scene.rent("one")
+    scene.pool.hung_up("one")
+    scene.pool.hung_up("two")  # its request has a connection of its own, whose end is seen a moment later
+    with pytest.raises(Cancelled):
+        scene.rent("two")
+    assert [(use.test, math.isinf(use.end)) for use in scene.pool.uses] == [("one", False)]
 
 
 def test_what_the_end_waits_for_has_the_number_that_other_lines_have(scene_of: Callable[..., Scene]) -> None:
