@@ -59,9 +59,9 @@ def test_the_guard_destroys_what_a_killed_supervisor_has_left(
     guard = run.record.guard
     assert Path(f"/proc/{guard}/cwd").readlink() == Path("/")
     assert os.getsid(guard) == guard
-    held = open_files(guard)
+    # Its log, and the pipe from its owner; it closes the one to its owner once it has said that it is ready.
+    held = until(lambda: open_files(guard), lambda held: len(held) == 2)
     assert {name for name in held if not name.startswith("pipe:")} == {str(run.directory / "guard.log")}
-    assert len(held) == 2, "its log, and the pipe from its owner"
     environ = Path(f"/proc/{guard}/cmdline").read_text() + run.output
     assert market.api_key not in environ
     run.kill_supervisor()
