@@ -74,11 +74,15 @@ def processes(*words: str) -> list[int]:
 
 def wrappers(run: PytestRun) -> list[int]:
     """The wrappers of a run."""
-    return [
-        pid
-        for pid in processes("pytest_vastgpu/client/pipe.py")
-        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1] == str(run.process.pid)
-    ]
+    return [pid for pid in processes("pytest_vastgpu/client/pipe.py") if parent(pid) == run.process.pid]
+
+
+def parent(pid: int) -> int:
+    """The process that has started it; 0 if it has just ended, as those of other tests may."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
 
 
 def gone(*pids: int) -> None:
