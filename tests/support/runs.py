@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
+from tests.support.looks import is_running
 
 
 class PytestRun:
@@ -123,3 +124,10 @@ def end_guards() -> None:
             arguments = Path(f"/proc/{guard}/cmdline").read_bytes().split(b"\0")
             if os.fsencode(directory) in arguments:  # else it has ended, and its number is another process's
                 os.kill(guard, signal.SIGKILL)
+
+
+def end_process(pid: int) -> None:
+    """Strike a process down, unless it has ended: it may end by itself at any moment."""
+    if is_running(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

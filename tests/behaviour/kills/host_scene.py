@@ -19,6 +19,7 @@ from tests.behaviour.kills.scene import BOOT_TIMEOUT_S
 from tests.behaviour.kills.scene import LEASE_S
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.runs import end_process
 from tests.support.runs import guards
 from tests.support.runs import run_directories
 
@@ -103,8 +104,7 @@ class HostRun:
     def destroy(self) -> None:
         """Leave no process behind, whatever went wrong."""
         for pid in (self.process.pid, *self._others(), *guards()):
-            if is_running(pid):
-                os.kill(pid, signal.SIGKILL)
+            end_process(pid)
         self.process.wait()
 
     def _victims(self) -> list[int]:

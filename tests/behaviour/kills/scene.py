@@ -25,6 +25,7 @@ from tests.behaviour.kills.matrix import Kill
 from tests.support.looks import LOOK_S
 from tests.support.looks import is_running
 from tests.support.looks import until
+from tests.support.runs import end_process
 from tests.support.runs import run_directories
 from tests.support.vast import search_offers
 
@@ -135,8 +136,7 @@ class Run:
     def destroy(self) -> None:
         """Leave no process behind, whatever went wrong."""
         for pid in (self.process.pid, *self._started()):
-            if is_running(pid):
-                os.kill(pid, signal.SIGKILL)
+            end_process(pid)
         self.process.wait()
 
     def _victims(self) -> list[int]:
