@@ -19,6 +19,7 @@ from tests.behaviour.test_switch import HERE
 from tests.behaviour.test_switch import NO_GPU
 from tests.behaviour.test_switch import run_in_use
 from tests.behaviour.test_switch import until_destroyed_by
+from tests.support.looks import until
 
 FAILS = "def test_it(vast_instance): assert vast_instance.run('echo here > note').exit_code == 1\n"
 PASSES = "def test_it(vast_instance): pass\n"
@@ -131,7 +132,7 @@ def test_a_run_that_is_interrupted_keeps_nothing(pytester: pytest.Pytester, rent
     market = rent_from(HERE)
     with run_in_use(pytester, "--vast-keep=always") as (process, _):
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == pytest.ExitCode.INTERRUPTED
+        assert until(process.poll, lambda code: code is not None) == pytest.ExitCode.INTERRUPTED
     assert not market.status()["alive"]
 
 
