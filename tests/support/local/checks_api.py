@@ -73,7 +73,7 @@ def _(scene: Scene) -> None:
     assert scene.api.listed(select_filters='{"label": {"eq": "dropped"}}')["total_instances"] == 1
 
 
-@check("create_slow", delay_s=1.0)
+@check("create_slow", delay_s=60.0)
 def _(scene: Scene) -> None:
     with pytest.raises(httpx.ReadTimeout):
         scene.api.http.put(
@@ -209,7 +209,7 @@ def _(scene: Scene) -> None:
     assert scene.api.show(instance_id) is not None
 
 
-@check("slow_answer", endpoint="show", delay_s=0.5)
+@check("slow_answer", endpoint="show", delay_s=60.0, times=1)
 def _(scene: Scene) -> None:
     instance_id = scene.instance()
     with pytest.raises(httpx.ReadTimeout):
