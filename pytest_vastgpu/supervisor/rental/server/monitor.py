@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import threading
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,9 +75,9 @@ class ServerMonitor:
         self._probes = tuple(probes)
         self._env = env
         self._cancel = cancel
-        self._lock = threading.Lock()
         self._log_limit = log_limit
         self._state = state or ServerState(probes, log_limit)
+        self._lock = self._state.lock
         self._quiet = state is not None
         self._over = False
         self.ended_at: float | None = None
@@ -177,12 +176,16 @@ class ServerMonitor:
         """Characters of the server's log so far."""
         return self._state.printed
 
+    @property
+    def log(self) -> tuple[str, int]:
+        """The server's log as far as it is kept, and how many characters it had printed by then."""
+        with self._lock:
+            return self._state.log, self._state.printed
+
     def take(self, update: ServerUpdate) -> None:
         """Add an update."""
         with self._lock:
-            self._state.take(update)
-            if isinstance(update, ProcessState) and update.exit_code is not None and self.ended_at is None:
-                self.ended_at = self._clock.time() - update.age_s
+            self._take(update)
 
     def close(self) -> None:
         """Let the program end, without waiting for that, and take no more updates."""
@@ -198,11 +201,16 @@ class ServerMonitor:
         with self._lock:
             if self._over:
                 return
-        self.take(update)
-        with self._lock:
+            self._take(update)
             self._changed = True
             self._urgent = self._urgent or not isinstance(update, LogPiece)
         self._cancel.nudge()
+
+    def _take(self, update: ServerUpdate) -> None:
+        """Add an update. The caller holds the lock."""
+        self._state.take(update)
+        if isinstance(update, ProcessState) and update.exit_code is not None and self.ended_at is None:
+            self.ended_at = self._clock.time() - update.age_s
 
     def _on_end(self, exit_code: int | None) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,8 @@ class ServerState:
     """
 
     def __init__(self, probes: Sequence[Probe], log_limit: int) -> None:
+        self.lock = threading.Lock()
+        """For who has it. A monitor that ends may be told something while the next one is."""
         self._results = {
             probe.name: ProbeResult(probe.name, ProbeFailure.TRANSPORT, None, "", "[not run yet]\n", 0.0)
             for probe in probes

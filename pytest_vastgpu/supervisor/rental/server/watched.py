@@ -149,7 +149,7 @@ class WatchedServer:
         if fresh:
             with suppress(ConnectFailed, Cancelled):
                 self._monitor.catch_up()
-        return self._monitor.observe(self.age_s).log, self._monitor.printed
+        return self._monitor.log
 
     def look(self, unanswered: int | None = None) -> ServerEnd | None:
         """Ask the instance what has become of it; None: it serves.
@@ -186,8 +186,7 @@ class WatchedServer:
             self.close()
             if self.end is None:
                 verdict = Verdict(FailureClass.OWN_FAULT, "server_replaced", f"it {how}", "run the test again")
-                log = self._monitor.observe(self.age_s).log
-                self.end = ServerEnd(self._clock.time(), None, verdict, log, self._monitor.printed, how, by_test)
+                self.end = ServerEnd(self._clock.time(), None, verdict, *self._monitor.log, how, by_test)
 
     def close(self) -> None:
         """Watch it no more."""
@@ -222,7 +221,7 @@ class WatchedServer:
             probes = self._connection.connection().probe_all(self._adapter.probes(self._workload), self._env)
         seen = self._monitor.observe(self.age_s)
         verdict = judge(self._adapter, self._workload, Observation(probes, seen.log, seen.exit_code, seen.age_s))
-        return ServerEnd(at, seen.exit_code, verdict, seen.log, self._monitor.printed)
+        return ServerEnd(at, seen.exit_code, verdict, *self._monitor.log)
 
     def _step(self) -> float | None:
         try:

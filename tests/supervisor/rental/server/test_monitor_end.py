@@ -18,14 +18,21 @@ from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
 from pytest_vastgpu.servers.base import Observation
+from pytest_vastgpu.servers.command import CommandAdapter
+from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.ssh.base import ConnectFailed
 from pytest_vastgpu.ssh.connection import SshConnection
 from pytest_vastgpu.ssh.connector import SshConnector
 from pytest_vastgpu.ssh.keys import load_key
 from pytest_vastgpu.ssh.reconnecting import ReconnectingConnection
 from pytest_vastgpu.supervisor.rental.server.monitor import ServerMonitor
+from pytest_vastgpu.supervisor.rental.server.state import LogPiece
+from pytest_vastgpu.supervisor.rental.server.state import ServerState
+from pytest_vastgpu.supervisor.rental.server.state import ServerUpdate
+from pytest_vastgpu.supervisor.rental.server.watched import WatchedServer
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import start_asyncssh
+from tests.support.virtual import VirtualClock
 
 LONG_S = 30.0
 PULSE_S = 0.5
@@ -156,6 +163,52 @@ def test_a_log_that_grows_faster_than_it_is_read_is_caught_up_with_only_so_far(s
     watch = ServerMonitor(cast(ReconnectingConnection, Speaker(says)), [], {}, LIMIT, CancelToken())
     watch.catch_up()
     assert watch.observe(0.0).log[:3] == log
+
+
+def test_what_a_monitor_and_the_next_one_are_told_at_once_is_taken_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = ServerMonitor(cast(ReconnectingConnection, Speaker("")), [], {}, LIMIT, CancelToken())
+    begun, both = threading.Event(), threading.Event()
+    overtaken: list[bool] = []
+
+    def take(state: ServerState, update: ServerUpdate) -> None:
+        if begun.is_set():
+            both.set()
+        else:
+            begun.set()
+            overtaken.append(both.wait(0.5))
+
+    monkeypatch.setattr(ServerState, "take", take)
+    second = first.without_probes()
+    late = threading.Thread(target=first.take, args=(LogPiece(0, b"one"),))
+    late.start()
+    begun.wait()
+    second.take(LogPiece(0, b"one"))
+    late.join()
+    assert overtaken == [False]
+
+
+def test_a_log_is_as_long_as_what_was_printed_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = cast(ReconnectingConnection, Speaker(""))
+    monitor = ServerMonitor(link, [], {}, LIMIT, CancelToken())
+    observe = monitor.observe
+
+    def meanwhile(age_s: float) -> Observation:
+        seen = observe(age_s)
+        monitor.take(LogPiece(monitor.printed, b"more\n"))
+        return seen
+
+    monkeypatch.setattr(monitor, "observe", meanwhile)
+    workload = command("serve")
+    server = WatchedServer(
+        monitor, link, None, workload, CommandAdapter(), "", lambda _: None, lambda _: None, VirtualClock()
+    )
+    log, printed = server.log(fresh=False)
+    assert len(log) == printed
+    server.replace("was stopped")
+    assert server.end is not None
+    assert len(server.end.log) == server.end.printed
 
 
 def test_waiting_ends_when_it_is_called_off(link: ReconnectingConnection) -> None:
