@@ -16,7 +16,7 @@ MEASURES = f"""{WORKLOAD}
 from pytest_vastgpu import shell
 
 def test_it(vast_instance):
-    vast_instance.measure(shell("true", warmup_s=0), seconds=0.5)
+    vast_instance.measure(shell("true", warmup_s=0), seconds=3)
 """
 
 
@@ -40,7 +40,7 @@ def test_a_run_reports_its_measurements_before_its_costs_and_beside_them(pyteste
     result.stdout.fnmatch_lines(
         [
             "*- vastgpu: 1 measurement -*",
-            "load * shell 'true', 1 at a time, for 0.5 s",
+            "load * shell 'true', 1 at a time, for 3 s",
             "throughput * requests/s *",
             "vastgpu: numbers are in *measurements.json, pictures in *measurements.html",
             "*- vastgpu: 1 instance, * USD -*",
