@@ -114,7 +114,10 @@ def test_a_server_that_says_why_it_ends_stops_the_run_with_its_last_words(
 
 
 @pytest.mark.slow
-def test_the_evidence_outlives_the_host_without_its_secrets(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+def test_the_evidence_outlives_the_host_without_its_secrets(
+    pytester: pytest.Pytester, rent_from: RentFrom, time_limits: TimeLimits
+) -> None:
+    time_limits.change(evidence_s=120.0)
     rent_from(fleet("libcuda_missing"))
     pytester.path.joinpath("server.py").write_text(
         "import os, sys; print('my token is', os.environ['HF_TOKEN'], flush=True)\n"
@@ -281,7 +284,10 @@ def test_a_silent_market_excuses_a_machine_that_cannot_be_reached(
     assert record_of(host_cache, BAD) == MachineRecord(BAD)
 
 
-def test_a_test_that_fails_by_itself_stays_a_failure(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
+def test_a_test_that_fails_by_itself_stays_a_failure(
+    pytester: pytest.Pytester, rent_from: RentFrom, time_limits: TimeLimits
+) -> None:
+    time_limits.change(evidence_s=120.0)
     rent_from(fleet())
     pytester.makepyfile(
         WORKLOAD

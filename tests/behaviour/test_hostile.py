@@ -14,6 +14,7 @@ import pytest
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import Start
+from tests.behaviour.conftest import TimeLimits
 from tests.support.looks import alive
 from tests.support.looks import is_running
 from tests.support.looks import open_files
@@ -413,8 +414,9 @@ def test_a_judge_that_is_stopped_does_not_stop_the_end(
 
 
 def test_when_the_supervisor_dies_tests_fail_at_once_and_are_told_why(
-    pytester: pytest.Pytester, rent_from: RentFrom
+    pytester: pytest.Pytester, rent_from: RentFrom, time_limits: TimeLimits
 ) -> None:
+    time_limits.change(guard_within_s=120.0)
     market = rent_from(HERE)
     pytester.makepyfile(
         NO_GPU
