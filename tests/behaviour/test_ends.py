@@ -19,11 +19,20 @@ from tests.support.runs import PytestRun
 
 slow = pytest.mark.slow
 WITHIN_S = 5.0
-SLACK_S = 20.0
-"""For a machine that has other things to do: what is bounded here would otherwise take half a minute and more."""
+SLACK_S = 120.0
+"""For a machine that has other things to do, or is suspended: what is bounded here would otherwise take ten minutes."""
 ACQUIRES = WORKLOAD + "def test_it(vast_instance): pass\n"
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(600)\n"
 SLEEPS_LATE = SLEEPS.replace("(vast_instance): ", "(request): request.getfixturevalue('vast_instance'); ")
+PATIENT = """
+from dataclasses import replace
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.plugin.options import TIMEOUTS
+
+def pytest_configure(config):
+    config.stash[TIMEOUTS] = replace(DEFAULTS, exchange_s=600.0)
+"""
+"""A run in which a call may take long, unless somebody ends it."""
 
 
 def asked(market: LocalMarket, endpoint: str) -> int:
@@ -62,6 +71,7 @@ def test_ctrl_c_ends_a_call_that_does_not_come_to_an_end(
 ) -> None:
     fault = {"name": "endless_headers", "endpoint": endpoint, "times": 1}
     market = rent_from({"machines": [{}], "faults": [fault]})
+    pytester.makeconftest(PATIENT)
     pytester.makepyfile(ACQUIRES)
     run = start(*more)
     until(lambda: asked(market, endpoint), lambda count: count > 0)
@@ -75,6 +85,7 @@ def test_ctrl_c_ends_a_create_and_its_answer_is_looked_for(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
 ) -> None:
     market = rent_from({"machines": [{"faults": [{"name": "create_silent"}]}]})
+    pytester.makeconftest(PATIENT)
     pytester.makepyfile(ACQUIRES)
     run = start()
     until(lambda: alive(market), bool)
