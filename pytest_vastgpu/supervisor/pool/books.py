@@ -29,13 +29,14 @@ class Books:
 
     def of(self, run: str) -> list[InstanceCost]:
         """What each instance that a run has paid for or used has cost it so far, and each test's share of that."""
+        attempts = self._registry.attempts()  # first: what others rent meanwhile has a bill, and is in the next books
         bills, uses = self._registry.bills(), self._named(run)
         used: dict[str, float] = {}  # since when the run has used each instance
         for use in uses:
             if use.run == run:
                 used[use.label] = min(use.start, used.get(use.label, math.inf))
         found = []
-        for attempt in self._registry.attempts():
+        for attempt in attempts:
             bill = bills[attempt.label]
             payment = next((each for each in self._budgets.payments(attempt.label) if each.run == run), None)
             if payment is None and attempt.label not in used:

@@ -24,6 +24,7 @@ from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Verdict
 from pytest_vastgpu.model import Workload
+from pytest_vastgpu.reporting.costs import Use
 from pytest_vastgpu.servers.base import Adapter
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.host import numbered
@@ -269,3 +270,20 @@ def test_hosts_that_are_alike_are_counted_until_they_are_given_back(scene_of: Ca
     assert [pool.hosts_wanted(each) for each in (*hosts.values(), other)] == [2, 2, 1]
     demand.finished("host 2")
     assert pool.hosts_wanted(hosts["host 1"]) == 1
+
+
+def test_what_is_rented_while_the_books_are_read_is_in_the_next_ones(
+    scene_of: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(Script(), Script())
+    scene.rent("one")
+    uses = scene.pool.books._uses
+
+    def meanwhile() -> Sequence[Use]:
+        monkeypatch.undo()
+        found = uses()
+        scene.rent("two", own=True)
+        return found
+
+    monkeypatch.setattr(scene.pool.books, "_uses", meanwhile)
+    assert [len(scene.pool.books.of(RUN)) for _ in range(2)] == [1, 2]
