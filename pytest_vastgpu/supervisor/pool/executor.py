@@ -236,6 +236,12 @@ class PlanExecutor:
     def _use_again(self, slot: Slot) -> None:
         """Have a thread look at a warm instance, and make it serve the workload of its slot."""
         self._planner.checks(slot)
+        rental, payer = self._registry[slot.label], self._budgets.payer(slot.label)
+        try:  # not in the thread: where the money is for one of two, the one that is wanted first gets it
+            rental.cost.paid_by(slot.run, rental.workload, slot.workload)
+        except BudgetSpent as refused:
+            self._planner.cannot_pay(slot, payer, rental.workload, refused, self._scarce(slot, refused))
+            return
         self._busy.add(slot.number)
         self._background(self._provision, slot, f"vastgpu-reuse-{slot.label}")
 
@@ -309,9 +315,6 @@ class PlanExecutor:
                     self._end(slot)
                 else:
                     self.pass_on(slot)
-            elif isinstance(error, BudgetSpent) and slot.phase is SlotPhase.CHECKING:
-                payer, serves = self._budgets.payer(slot.label), self._registry[slot.label].workload
-                self._planner.cannot_pay(slot, payer, serves, error, scarce)
             elif error is None or slot.phase is SlotPhase.ENDING:
                 self._planner.gone(slot)
             else:
@@ -322,7 +325,7 @@ class PlanExecutor:
     def _used_again(self, slot: Slot, adapter: Adapter) -> tuple[Rental | None, list[Attempt]]:
         """The warm instance of a slot, if it is of use; else the attempts that have failed on it. It is gone then."""
         warm = self._registry[slot.label]
-        attempts = self._opened.use_again(warm, slot.workload, adapter, slot.cancel, slot.run)
+        attempts = self._opened.use_again(warm, slot.workload, adapter, slot.cancel)
         if attempts is None:
             return warm, []
         with self._changed:

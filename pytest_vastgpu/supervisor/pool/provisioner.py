@@ -180,18 +180,17 @@ class Provisioner:
             raise self._failed(workload, attempts, ended) from None
 
     def use_again(
-        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
     ) -> list[Attempt] | None:
         """Make an instance that an earlier run has left serve a workload. If it is of no use, it is given back.
 
-        :param run: The run that pays for it from now on.
+        The run that wants it pays for it already.
+
         :returns: None: it serves. Otherwise the attempt that has failed, if the workload's server was started on it.
-        :raises BudgetSpent: the run cannot pay for it; it waits for another one.
         :raises VastGpuError: our own fault, or the market's; the instance is given back.
         :raises Cancelled: the same.
         """
         context = BringUpContext(self.services, rental, adapter, cancel)
-        rental.cost.paid_by(run, rental.workload, workload)
         try:
             self.reused(rental)
             found = look_again(context, workload)

@@ -115,9 +115,9 @@ class _OnTheClock(Provisioner):
         return super().serve(rental, workload, adapter, self.cancel, beside=beside)
 
     def use_again(
-        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken, run: str
+        self, rental: Rental, workload: Workload, adapter: Adapter, cancel: CancelToken
     ) -> list[Attempt] | None:
-        return super().use_again(rental, workload, adapter, self.cancel, run)
+        return super().use_again(rental, workload, adapter, self.cancel)
 
     def revive(self, rental: Rental, adapter: Adapter, cancel: CancelToken) -> Verdict | None:
         if self.problem is not None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from pytest_vastgpu.core.clock import CancelToken
 from pytest_vastgpu.errors import BudgetSpent
 from pytest_vastgpu.errors import MarketError
 from pytest_vastgpu.errors import NoOffers
+from pytest_vastgpu.model import Attempt
 from pytest_vastgpu.model import Offer
 from pytest_vastgpu.model import State
 from pytest_vastgpu.model import Workload
@@ -266,10 +268,9 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
     taken: list[Rental] = []
     end = threading.Event()
 
-    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
+    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken) -> None:
         taken.append(rental)
         end.wait(30)
-        rental.cost.paid_by(run, rental.workload, rental.workload)
 
     monkeypatch.setattr(desk.provisioner, "use_again", use_again)
     desk.pool.leave(RUN)
@@ -285,8 +286,7 @@ def test_what_serves_another_workload_is_taken_by_one_thread(desk: Desk, monkeyp
 def test_a_run_does_not_wait_for_a_look_that_it_needs_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, end = threading.Event(), threading.Event()
 
-    def use_again(rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken, run: str) -> None:
-        rental.cost.paid_by(run, rental.workload, rental.workload)
+    def use_again(_rental: Rental, _workload: Workload, _adapter: Adapter, _cancel: CancelToken) -> None:
         looks.set()
         end.wait(30)
 
@@ -517,8 +517,19 @@ def test_an_offer_that_was_not_to_be_had_is_not_waited_for(desk: Desk) -> None:
     until(lambda: desk.pool.is_of_no_use, bool)
 
 
-def test_a_run_whose_money_is_for_one_at_a_time_uses_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [None, 0, 1], ids=["in time", "the first is late", "the second is late"])
+def test_a_run_whose_money_is_for_one_at_a_time_uses_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int | None
+) -> None:
     desk = Desk(tmp_path, Script(), Script())
+    use_again = desk.provisioner.use_again
+
+    def in_its_time(rental: Rental, *rest: Any) -> list[Attempt] | None:
+        if late is not None and rental is [desk.first, second][late]:
+            time.sleep(0.2)
+        return use_again(rental, *rest)
+
+    monkeypatch.setattr(desk.provisioner, "use_again", in_its_time)
     try:
         other = command("serve --another", gpus=0)
         second = desk.pool.registry[desk.pool.acquire(RUN, "two", other, False, "two", lambda: False)]
