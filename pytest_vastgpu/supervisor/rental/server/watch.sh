@@ -79,8 +79,11 @@ probe() { # number, time limit, time between two starts (both in hundredths of a
   while [ -d "$notes" ]; do   # the watcher can end before it has noted this loop
     clock
     began=$now
-    $own sh -c "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- 6<&- &
-    echo "$! $((began + $2))" > "$notes/$1.run"
+    # It notes itself, since we can be killed before we could; where the notes are gone, so is whoever would end it.
+    # shellcheck disable=SC2016 # that shell expands it
+    $own sh -c '{ echo "$$ $1" > "$0.run"; } 2>/dev/null || [ -d "${0%/*}" ] || exit
+eval "shift 2
+$2"' "$notes/$1" "$((began + $2))" "$5" > "$notes/$1.out" 2> "$notes/$1.err" < /dev/null 3<&- 4<&- 5<&- 6<&- &
     wait "$!" 2>/dev/null
     code=$?
     : > "$notes/$1.run"
@@ -195,10 +198,11 @@ stop() {
   trap '' HUP INT TERM PIPE
   # shellcheck disable=SC2046 # several words
   kill -9 $(cat "$notes/lanes")
-  for run in "$notes"/*.run; do
+  mv "$notes" "$notes.over"   # so that nothing is written there any more
+  for run in "$notes.over"/*.run; do
     read -r pid _ < "$run" && end "$pid"
   done
-  rm -rf "$notes"
+  rm -rf "$notes.over" "$notes"
 } 2>/dev/null
 
 trap stop EXIT

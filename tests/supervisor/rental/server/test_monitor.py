@@ -122,15 +122,15 @@ def watch(home: Path, shell: str, tmp_path: Path) -> Iterator[Watch]:
         path = str(tmp_path)
     started: list[Watcher] = []
 
-    def start(*probes: Probe, offset: int = 0, more: Sequence[str] = (), ignores: str = "") -> Watcher:
-        started.append(Watcher(home, shell, path, list(probes), offset, more, ignores))
+    def start(*probes: Probe, offset: int = 0, more: Sequence[str] = (), ignores: str = "", first: str = "") -> Watcher:
+        started.append(Watcher(home, shell, f"{first}:{path}".lstrip(":"), list(probes), offset, more, ignores))
         return started[-1]
 
     yield start
     for each in started:
         each.end()
         until_gone(each.process.pid)
-    assert list(ours.glob("watch.*[0-9]")) == []
+    assert list(ours.glob("watch.[0-9]*")) == []
 
 
 def processes_of(group: int) -> list[str]:
@@ -207,8 +207,10 @@ def test_the_end_of_a_server_in_use_is_seen_where_nothing_collects_its_process(
     watch: Watch, home: Path, end: str, code: int
 ) -> None:
     os.mkfifo(home / ".vastgpu" / "alive")
-    script = f"exec 9<>.vastgpu/alive; read -r _; {end}"
-    with subprocess.Popen(["sh", "-c", script], cwd=home, stdin=subprocess.PIPE) as server:
+    script = f"exec 9<>.vastgpu/alive; echo open; read -r _; {end}"
+    with subprocess.Popen(["sh", "-c", script], cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"open\n"
         put(home, "pid", b"%d\n" % server.pid)
         watcher = watch(more=["quiet"])
         assert watcher.next() == ProcessState(None)
@@ -299,6 +301,39 @@ def test_a_probe_that_was_started_just_before_the_end_ends_too(watch: Watch, hom
     watcher = watch(Probe("answers", "echo yes"))
     watcher.answer("answers")
     (lanes,) = (home / ".vastgpu").glob("watch.*[0-9]/lanes")
+    lanes.write_text("")
+    watcher.end()
+    until_gone(watcher.process.pid)
+
+
+def test_a_probe_ends_with_the_watcher_also_where_its_loop_came_to_nothing_after_its_start(
+    watch: Watch, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a busy machine gives it no time before it is killed."""
+    fifo = tmp_path_factory.mktemp("fifo") / "pid"
+    os.mkfifo(fifo)
+    text_of, started = program, "6<&- &\n"
+
+    def slow(probes: Sequence[Probe]) -> str:
+        text = text_of(probes)
+        assert text.count(started) == 1
+        return text.replace(started, f"{started}read -r _ <&6\n")
+
+    monkeypatch.setattr(f"{__name__}.program", slow)
+    watcher = watch(Probe("long", f"echo $$ > {fifo}; sleep 1000 & wait"))
+    pid = int(fifo.read_text())
+    watcher.end()
+    until_gone(pid)
+
+
+def test_what_a_probe_writes_while_the_notes_are_removed_keeps_nothing_alive(watch: Watch, home: Path) -> None:
+    remove = home / "bin" / "rm"
+    remove.parent.mkdir()
+    remove.write_text('#!/bin/sh\nshift\nfor each; do /bin/rm -f "$each"/*; done\nsleep 1\nrmdir "$@"\n')
+    remove.chmod(0o700)
+    watcher = watch(Probe("answers", "echo yes"), first=str(remove.parent))
+    watcher.answer("answers")
+    (lanes,) = (home / ".vastgpu").glob("watch.[0-9]*/lanes")
     lanes.write_text("")
     watcher.end()
     until_gone(watcher.process.pid)

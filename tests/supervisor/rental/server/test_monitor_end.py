@@ -49,7 +49,7 @@ def link(home: Path, tmp_path: Path) -> Iterator[ReconnectingConnection]:
     with closing(ReconnectingConnection(SshConnector(key, 10.0), [server.address])) as link:
         yield link
     server.stop()
-    assert list((home / ".vastgpu").glob("watch.*[0-9]")) == []
+    assert list((home / ".vastgpu").glob("watch.[0-9]*")) == []
 
 
 def put(home: Path, text: str) -> None:
