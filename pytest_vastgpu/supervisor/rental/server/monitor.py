@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ class ServerMonitor:
         self.ended_at: float | None = None
         """When the server ended: epoch seconds. None while it lives."""
         self._stream: Stream | None = None
+        self._starting = threading.Lock()
+        """A stream may end before it is known here."""
         self._started = -math.inf
         self._runs = False
         self._changed = False
@@ -112,7 +115,8 @@ class ServerMonitor:
         # Some images have curl or python3, which probes need, in the PATH of their own environment only.
         shell = 'exec "$(command -v bash || echo sh)"'
         command = f"{job.IN_IMAGE_ENV}{shell} {path} {self._state.offset}{pace}"
-        self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
+        with self._starting:
+            self._stream = connection.stream(command, self._on_line, self._on_end, env=self._env)
         if self._over:  # closed meanwhile
             self._stream.hang_up()
 
@@ -213,7 +217,7 @@ class ServerMonitor:
             self.ended_at = self._clock.time() - update.age_s
 
     def _on_end(self, exit_code: int | None) -> None:
-        with self._lock:
+        with self._starting, self._lock:
             if exit_code is not None and self._stream is not None:
                 self.trouble = f"exit code {exit_code}: {self._stream.stderr.strip()[-_TROUBLE_CHARS:]}"
             elif self._stream is not None and self._stream.problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -228,3 +229,33 @@ def watch_for_ever(watch: ServerMonitor) -> None:
         watch.keep_up()
         watch.observe(0.0)
         watch.wait(0.0, PULSE_S)
+
+
+class Hasty:
+    """A connection whose streams end before it returns them."""
+
+    stderr = "no such file"
+    problem = ""
+
+    def connection(self) -> Hasty:
+        return self
+
+    def write_file(self, path: str, data: bytes) -> None:
+        pass
+
+    def hang_up(self) -> None:
+        pass
+
+    def stream(self, command: str, on_line: object, on_end: Callable[[int], None], env: object) -> Hasty:
+        self.end = threading.Thread(target=on_end, args=(2,))
+        self.end.start()
+        self.end.join(0.2)
+        return self
+
+
+def test_why_it_has_ended_at_once_is_known() -> None:
+    link = Hasty()
+    with closing(ServerMonitor(cast(ReconnectingConnection, link), [], {}, LIMIT, CancelToken())) as watch:
+        watch.keep_up()
+        link.end.join(LONG_S)
+        assert (watch.trouble, watch.runs) == ("exit code 2: no such file", False)
