@@ -71,6 +71,7 @@ def sleeper(env: Mapping[str, str] | None = None) -> Iterator[int]:
     """A process that sleeps, in a session of its own, until the ``with`` block ends; its id."""
     with subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True) as process:
         try:
+            until(Path(f"/proc/{process.pid}/environ").read_bytes, bool)  # the system shows it after the start only
             yield process.pid
         finally:
             process.kill()

@@ -102,7 +102,7 @@ def test_one_that_is_about_to_end_is_given_time_for_it(home: Path, shell: list[s
         reaper = threading.Thread(target=server.wait)
         reaper.start()
         put(home, {"pid": f"{server.pid}\n"})
-        assert look(home, shell, listener.getsockname()[1], settle_s=1.0) == f"{job.ENDED} killed"
+        assert look(home, shell, listener.getsockname()[1], settle_s=1.9) == f"{job.ENDED} killed"
         reaper.join()
 
 
@@ -186,6 +186,7 @@ KEPT_OUT = {
 def first_process(environment: Mapping[str, str]) -> Iterator[str]:
     """One with this environment, as the container's; its process id."""
     with subprocess.Popen(["sleep", "600"], env=dict(environment), executable=shutil.which("sleep")) as process:
+        until(Path(f"/proc/{process.pid}/environ").read_bytes, bool)  # the system shows it after the start only
         yield str(process.pid)
         process.kill()
 
