@@ -35,6 +35,7 @@ from tests.support.lives import Life
 from tests.support.lives import any_key
 from tests.support.lives import assert_nothing_is_left
 from tests.support.lives import reasons
+from tests.support.looks import until
 from tests.support.memory import Script
 
 KEY = any_key()
@@ -97,7 +98,7 @@ def test_a_life(lives_on: LivesOn, scripts: Sequence[Script], expected: list[str
 
 def test_random_lives_leave_nothing(tmp_path: Path) -> None:
     dice = random.Random(7)
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(25):
         life = Life(tmp_path, [_any_script(dice) for _ in range(dice.randrange(1, 6))], KEY)
         problem = life.live(use_s=dice.uniform(0, 3600))
@@ -105,7 +106,7 @@ def test_random_lives_leave_nothing(tmp_path: Path) -> None:
         ready = [rental for rental in life.rentals if "ready" in life.ledger.steps[rental.label]]
         assert (problem is None) == (len(ready) == 1)
         assert isinstance(problem, ProvisioningFailed | None)
-    assert threading.active_count() == threads
+    until(lambda: set(threading.enumerate()) - before, lambda left: not left)
 
 
 def _any_script(dice: random.Random) -> Script:
