@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Mapping
 
 from pytest_vastgpu.core.clock import CancelToken
@@ -20,7 +21,19 @@ def test_whoever_fails_or_is_late_is_noted_and_the_rest_is_kept() -> None:
     def broken() -> Mapping[str, str]:
         raise OSError("the line is cut")
 
-    files = evidence.gather({"good": lambda: {"good.txt": "here"}, "late": late, "broken": broken}, 0.2, CancelToken())
+    class Ending(CancelToken):
+        """Ends the wait when two have answered."""
+
+        answered = threading.Semaphore(0)
+
+        def nudge(self) -> None:
+            self.answered.release()
+
+        def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+            assert all(self.answered.acquire(timeout=30) for _ in range(2))
+            assert not until()
+
+    files = evidence.gather({"good": lambda: {"good.txt": "here"}, "late": late, "broken": broken}, 0.2, Ending())
     end.set()
     assert files == {
         "good.txt": "here",
