@@ -87,13 +87,15 @@ class Caller:
 class Ends:
     """Both ends of a connection."""
 
-    def __init__(self, told_after_s: float = WITHIN_S, largest: int = messages.LARGEST) -> None:
+    def __init__(
+        self, told_after_s: float = WITHIN_S, largest: int = messages.LARGEST, within_s: float = WITHIN_S
+    ) -> None:
         self.largest = largest
         self.adapter, self.caller = Mine(), Caller()
         self.told: list[str] = []
         self.told_now = threading.Event()
         self.theirs, self.ours = socket.socketpair()
-        self.client = HookClient(told_after_s, self._tell, WITHIN_S, largest)
+        self.client = HookClient(told_after_s, self._tell, within_s, largest)
         offer = AdapterOffer("mine", "an/image", 60.0, "conftest.Mine")
         self.remote = RemoteHooks(self.client, ALL_HOOKS)
         self.mine = RemoteAdapter(offer, self.client)

@@ -393,7 +393,7 @@ def test_the_end_of_pytest_ends_all_waits(ends: Ends) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_pytest_that_is_stopped_keeps_the_end_from_nothing() -> None:
     """Although so much was sent that it does not take any more."""
-    ends = Ends()
+    ends = Ends(within_s=10 * WITHIN_S)
     pid = os.fork()
     if not pid:
         signal.pause()
@@ -402,7 +402,7 @@ def test_a_pytest_that_is_stopped_keeps_the_end_from_nothing() -> None:
     asked = [ends.pool.submit(ends.mine.assess, SERVER, observation("x" * 1_000_000)) for _ in range(3)]
     ended = ends.pool.submit(ends.client.cancel)
     try:
-        ended.result(5)
+        ended.result(WITHIN_S)
         assert all(map(cancelled, asked))
     finally:
         os.kill(pid, signal.SIGKILL)

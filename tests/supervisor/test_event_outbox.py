@@ -14,7 +14,6 @@ from pytest_vastgpu.core.codec import decode
 from pytest_vastgpu.core.events import Event
 from pytest_vastgpu.model import State
 from pytest_vastgpu.reporting.waiting import Waiting
-from pytest_vastgpu.supervisor import event_outbox as outbox_module
 from pytest_vastgpu.supervisor.event_outbox import EventOutbox
 
 WITHIN_S = 30.0
@@ -146,7 +145,7 @@ def test_the_end_waits_for_nobody_who_does_not_read(pair: Pair) -> None:
 
 def test_a_pytest_that_is_gone_keeps_nobody_waiting(pair: Pair) -> None:
     theirs, ours = pair
-    outbox = EventOutbox()
+    outbox = EventOutbox(last_s=10 * WITHIN_S)
     thread = sending(outbox, theirs)
     ours.close()
     for _ in range(10):
@@ -155,7 +154,7 @@ def test_a_pytest_that_is_gone_keeps_nobody_waiting(pair: Pair) -> None:
     assert not thread.is_alive()
     closing = threading.Thread(target=outbox.close, daemon=True)
     closing.start()
-    closing.join(outbox_module.LAST_S / 2)
+    closing.join(WITHIN_S)
     assert not closing.is_alive(), "there is nobody to wait for"
 
 
