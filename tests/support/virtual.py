@@ -31,6 +31,8 @@ class VirtualClock:
         self._epoch_s = epoch_s
         self._events: list[_Event] = []
         self._numbers: Iterator[int] = itertools.count()
+        self._lock = threading.Lock()
+        """A thread that gives something back may wait while another one does."""
 
     def monotonic(self) -> float:
         return self.now
@@ -40,13 +42,14 @@ class VirtualClock:
 
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         """Have something happen in so many seconds."""
-        heapq.heappush(self._events, _Event(self.now + max(0.0, delay_s), next(self._numbers), action))
+        with self._lock:
+            heapq.heappush(self._events, _Event(self.now + max(0.0, delay_s), next(self._numbers), action))
 
     def sleep(self, seconds: float) -> None:
         end = self.now + seconds
         while self._happens(end):
             pass
-        self.now = max(self.now, end)
+        self._is(end)
 
     def wait(self, condition: threading.Condition, until: Callable[[], bool], seconds: float) -> bool:
         end = self.now + seconds
@@ -57,7 +60,7 @@ class VirtualClock:
             finally:
                 condition.acquire()
             if not more:
-                self.now = max(self.now, end)
+                self._is(end)
                 return until()
         return True
 
@@ -68,12 +71,17 @@ class VirtualClock:
 
     def _happens(self, end: float) -> bool:
         """Let the next thing happen that is due by then; whether there was one."""
-        if not self._events or self._events[0].at > end:
-            return False
-        event = heapq.heappop(self._events)
-        self.now = max(self.now, event.at)
+        with self._lock:
+            if not self._events or self._events[0].at > end:
+                return False
+            event = heapq.heappop(self._events)
+        self._is(event.at)
         event.action()
         return True
+
+    def _is(self, moment: float) -> None:
+        with self._lock:
+            self.now = max(self.now, moment)
 
 
 class VirtualTask:
