@@ -57,6 +57,8 @@ class Market:
 
 @pytest.fixture
 def market() -> Market:
+    for thread in lookouts():  # of an earlier test, on its way out
+        thread.join(LONG_S)
     return Market()
 
 
