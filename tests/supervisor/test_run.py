@@ -30,6 +30,7 @@ from pytest_vastgpu.model import Workload
 from pytest_vastgpu.plugin.options import resolve
 from pytest_vastgpu.providers.base import InstanceStatus
 from pytest_vastgpu.providers.base import Phase
+from pytest_vastgpu.providers.base import Provider
 from pytest_vastgpu.providers.open import open_provider
 from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.reputation.host_cache import HostCache
@@ -37,7 +38,9 @@ from pytest_vastgpu.reputation.scoring import reputation
 from pytest_vastgpu.servers.base import by_name
 from pytest_vastgpu.servers.command import command
 from pytest_vastgpu.servers.registry import adapters
+from pytest_vastgpu.supervisor.cleanup.account_key import take_out_key
 from pytest_vastgpu.supervisor.composition import open_run
+from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.ledger import make_directory
 from pytest_vastgpu.supervisor.run import Run
 from tests.behaviour.conftest import BAD
@@ -227,14 +230,21 @@ def test_a_relative_path_to_no_key_is_told_whole(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_a_market_that_says_nothing_of_the_account_s_keys_holds_the_end_up_for_a_while_only(scene: Scene) -> None:
+def test_a_market_that_says_nothing_of_the_account_s_keys_holds_the_end_up_for_a_while_only(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.start({"faults": [{"name": "never_answers", "endpoint": "keys", "times": 1}], **HEALTHY})
     run = scene.open(account_key_s=0.5)
     scene.rent(run)
-    closing = threading.Thread(target=run.close)
-    closing.start()
-    until(run.waits_for, lambda waits: waits == ["the account's record of the SSH key"])
-    closing.join()
+    waits: list[list[str]] = []
+
+    def noted(directory: Path, client: Provider, ledger: Ledger) -> str:
+        waits.append(run.waits_for())
+        return take_out_key(directory, client, ledger)
+
+    monkeypatch.setattr("pytest_vastgpu.supervisor.run.take_out_key", noted)
+    run.close()
+    assert waits == [["the account's record of the SSH key"]]
     (told,) = [event.text for event in scene.events if "SSH key" in event.text and "warning" in event.text]
     assert f"the SSH key that run {run.id} has added may still be in the account" in told
     assert run.waits_for() == ["its processes"]
