@@ -21,7 +21,10 @@ _TICK_S = 0.25
 LEAVE_S = 2.0
 """How long a thread is waited for that has been told to end. One that takes longer is left to itself."""
 _LINGER_S = 1.0
-"""How long to read output after the exit status: a background process may hold the output open."""
+"""How long to wait for output after the exit status: a background process may hold the output open."""
+_REST_LIMIT = 16 << 20
+"""Bytes to read after the exit status, which servers send ahead of what all buffers and windows on the way hold: it is
+less than this. A background process may print for ever."""
 BROKEN = (OSError, EOFError, paramiko.SSHException)
 """The exceptions of paramiko where a connection or channel is refused, breaks or is closed."""
 
@@ -150,28 +153,35 @@ def _read(
     arrival = _Arrival()
     for buffer in (channel.in_buffer, channel.in_stderr_buffer):
         buffer.set_event(arrival)
-    lingers_until: float | None = None
+    lingered_s, rest = 0.0, 0
     while True:
         watch()
         arrival.forget()
         ended = bool(channel.eof_received) or channel.closed  # read this first: nothing can arrive after the end
-        got = False
+        lingers = channel.status_event.is_set()
+        got = 0
         if channel.recv_ready():
-            on_stdout(channel.recv(_CHUNK))
-            got = True
+            got += _pass_on(channel.recv(_CHUNK), on_stdout)
         if channel.recv_stderr_ready():
-            on_stderr(channel.recv_stderr(_CHUNK))
-            got = True
+            got += _pass_on(channel.recv_stderr(_CHUNK), on_stderr)
         if ended and not got:
             break
-        if lingers_until is None and channel.status_event.is_set():
-            lingers_until = time.monotonic() + _LINGER_S
-        until = ends() if lingers_until is None else lingers_until
-        left = _TICK_S if until is None else until - time.monotonic()
-        if left <= 0:
-            break
+        if lingers:
+            rest += got
+            if rest > _REST_LIMIT or (lingered_s >= _LINGER_S and not got):
+                break
+            left = max(0.0, _LINGER_S - lingered_s)
+        else:
+            until = ends()
+            left = _TICK_S if until is None else until - time.monotonic()
+            if left <= 0:
+                break
         if not (ended or channel.recv_ready() or channel.recv_stderr_ready()):
-            arrival.wait(min(left, _TICK_S))
+            longest = min(left, _TICK_S)
+            began = time.monotonic()
+            arrival.wait(longest)
+            if lingers:  # only what is waited for counts: a process that does not get to run has much left to read
+                lingered_s += min(time.monotonic() - began, longest)
     # The output may be closed before the process ends.
     while not channel.status_event.is_set():
         watch()
@@ -181,3 +191,8 @@ def _read(
             return End(None, timed_out=True)
         channel.status_event.wait(min(left, _TICK_S))
     return End(channel.exit_status if channel.exit_status >= 0 else None)
+
+
+def _pass_on(data: bytes, taker: Callable[[bytes], None]) -> int:
+    taker(data)
+    return len(data)

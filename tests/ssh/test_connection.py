@@ -102,14 +102,14 @@ def test_endless_output_is_ended_too(connection: SshConnection) -> None:
 
 
 def test_a_process_left_in_the_background_does_not_hold_us(
-    connection: SshConnection, monkeypatch: pytest.MonkeyPatch
+    connection: SshConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("pytest_vastgpu.ssh.execution._LINGER_S", 0.2)
-    result = connection.run("sleep 1000 & echo $!", timeout_s=LONG_S)
+    result = connection.run(f"sleep 1000 & echo $! > {tmp_path}/pid", timeout_s=LONG_S)
     try:
         assert (result.failure, result.exit_code) == (ProbeFailure.NONE, 0)
     finally:
-        assert connection.run(f"kill {result.stdout}", timeout_s=LONG_S).ok
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_of_20_megabytes_the_beginning_and_the_end_are_kept(connection: SshConnection) -> None:
