@@ -19,6 +19,7 @@ import pytest
 from pytest_vastgpu.model import Probe
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.ssh.base import TransferFailed
+from pytest_vastgpu.ssh.command import BoundedText
 from pytest_vastgpu.ssh.connection import OUTPUT_LIMIT
 from tests.ssh.conftest import NO_SSHD
 from tests.ssh.conftest import SSHD
@@ -38,8 +39,50 @@ if TYPE_CHECKING:
 
 LONG_S = 30.0
 """For what ends long before."""
-SHORT_S = 1.0
-"""For what does not end by itself; long enough to get going on a busy machine."""
+TURN_S = 600.0
+"""For what does not end by itself: the test moves the clock on by so much, once it has seen what it waits for."""
+
+
+class Clock:
+    """The clock of the connections, which a test can move on."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in ("connection", "execution"):
+        monkeypatch.setattr(f"pytest_vastgpu.ssh.{module}.time", clock)
+    return clock
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """All that commands have printed so far, as far as it is in their results."""
+    heard = bytearray()
+
+    class Heard(BoundedText):
+        def feed(self, data: bytes) -> None:
+            super().feed(data)
+            heard.extend(data)
+
+    monkeypatch.setattr("pytest_vastgpu.ssh.connection.BoundedText", Heard)
+    return heard
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs is not waited for, and one on a busy machine may seem to hang."""
+    monkeypatch.setattr("pytest_vastgpu.ssh.connection._KILL_LIMIT_S", LONG_S)
+    monkeypatch.setattr("pytest_vastgpu.ssh.stream.LEAVE_S", LONG_S)
 
 
 @pytest.fixture
@@ -78,14 +121,16 @@ def test_how_a_command_ends(
 
 
 def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_children(
-    connection: SshConnection, tmp_path: Path
+    connection: SshConnection, clock: Clock, heard: bytearray, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
     command = f"echo half; echo problem >&2; sleep 1000 & echo $$ $! > {ready}; wait"
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(connection.run, command, timeout_s=SHORT_S)
+        running = pool.submit(connection.run, command, timeout_s=TURN_S)
         pids = [int(pid) for pid in ready.read_text().split()]
+        until(lambda: bytes(heard), lambda data: b"half\n" in data and b"problem\n" in data)
+        clock.ahead_s = TURN_S
         result = running.result()
     assert (result.failure, result.exit_code) == (ProbeFailure.TIMEOUT, None)
     assert (result.stdout, result.stderr) == ("half\n", "problem\n")
@@ -94,8 +139,12 @@ def test_a_time_out_keeps_what_was_printed_and_kills_the_command_with_its_childr
 
 
 @pytest.mark.slow
-def test_endless_output_is_ended_too(connection: SshConnection) -> None:
-    result = connection.run("yes", timeout_s=SHORT_S)
+def test_endless_output_is_ended_too(connection: SshConnection, clock: Clock, heard: bytearray) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(connection.run, "yes", timeout_s=TURN_S)
+        until(lambda: len(heard), lambda length: length > OUTPUT_LIMIT)
+        clock.ahead_s = TURN_S
+        result = running.result()
     assert result.failure is ProbeFailure.TIMEOUT
     assert result.stdout.startswith("y\ny\n")
     assert len(result.stdout) <= OUTPUT_LIMIT + 100
@@ -171,19 +220,21 @@ def test_a_server_that_allows_few_sessions(tmp_path: Path, key: KeyPair) -> None
 
 
 @pytest.mark.slow
-def test_probes_run_at_the_same_time(connection: SshConnection, tmp_path: Path) -> None:
+def test_probes_run_at_the_same_time(connection: SshConnection, clock: Clock, heard: bytearray, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     os.mkfifo(there)
     os.mkfifo(back)
-    results = connection.probe_all(
-        [
-            Probe("asks", f'echo "$GREETING" > {there}; cat {back}', LONG_S),
-            Probe("answers", f"cat {there}; echo fine > {back}", LONG_S),
-            Probe("fails", "exit 9"),
-            Probe("slow", "echo so far; sleep 1000", SHORT_S),
-        ],
-        {"GREETING": "how are you"},
-    )
+    probes = [
+        Probe("asks", f'echo "$GREETING" > {there}; cat {back}', 2 * TURN_S),
+        Probe("answers", f"cat {there}; echo fine > {back}", 2 * TURN_S),
+        Probe("fails", "exit 9", 2 * TURN_S),
+        Probe("slow", "echo so far; sleep 1000", TURN_S),
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(connection.probe_all, probes, {"GREETING": "how are you"})
+        until(lambda: bytes(heard), lambda data: b"so far\n" in data)
+        clock.ahead_s = TURN_S
+        results = running.result()
     assert {name: (each.failure.value, each.stdout) for name, each in results.items()} == {
         "asks": ("none", "fine\n"),
         "answers": ("none", "how are you\n"),
@@ -202,11 +253,14 @@ def test_what_the_login_shell_prints_is_not_the_commands(tmp_path: Path, key: Ke
         server.stop()
 
 
-def test_a_login_shell_that_runs_something_else_is_found_out(tmp_path: Path, key: KeyPair) -> None:
+def test_a_login_shell_that_runs_something_else_is_found_out(
+    tmp_path: Path, key: KeyPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.connection._NOT_RUN_PAUSE_S", LONG_S)  # it is sent once
     server = start_asyncssh(tmp_path, key, "tmux")
     try:
         with contextlib.closing(log_in(server, key)) as connection:
-            result = connection.run("true", timeout_s=1.0)
+            result = connection.run("true", timeout_s=LONG_S)
     finally:
         server.stop()
     assert (result.failure, result.exit_code, result.stdout) == (ProbeFailure.NOT_RUN, None, "")
@@ -262,7 +316,10 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hol
 
 
 @pytest.mark.parametrize("when", only(["before"], ["before", "after"]))
-def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Path, when: str) -> None:
+def test_a_server_that_no_longer_answers(
+    tmp_path: Path, key: KeyPair, hold: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.connection._KILL_LIMIT_S", 0.2)
     server = start_asyncssh(tmp_path, key)
     ready = tmp_path / "ready"
     os.mkfifo(ready)
@@ -272,9 +329,10 @@ def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Pat
                 os.kill(server.pid, signal.SIGSTOP)
                 running = pool.submit(connection.run, "true", timeout_s=0.2)
             else:
-                running = pool.submit(connection.run, f"echo > {ready}; cat {hold}", timeout_s=SHORT_S)
+                running = pool.submit(connection.run, f"echo > {ready}; cat {hold}", timeout_s=TURN_S)
                 ready.read_text()
                 os.kill(server.pid, signal.SIGSTOP)
+                clock.ahead_s = TURN_S
             result = running.result(LONG_S)
         assert (result.failure, result.exit_code) == (ProbeFailure.TIMEOUT, None)
     finally:
@@ -284,16 +342,20 @@ def test_a_server_that_no_longer_answers(tmp_path: Path, key: KeyPair, hold: Pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(SSHD is None, reason=NO_SSHD)
-def test_a_command_given_up_before_the_login_shell_came_to_it_is_not_begun(tmp_path: Path, key: KeyPair) -> None:
+def test_a_command_given_up_before_the_login_shell_came_to_it_is_not_begun(
+    tmp_path: Path, key: KeyPair, clock: Clock
+) -> None:
     gate, done, begun = tmp_path / "gate", tmp_path / "done", tmp_path / "begun"
     os.mkfifo(gate)
     os.mkfifo(done)
     server = start_sshd(tmp_path, key, f'ForceCommand cat {gate}; sh -c "$SSH_ORIGINAL_COMMAND"; echo > {done}')
     try:
-        with contextlib.closing(log_in(server, key)) as connection:
-            result = connection.run(f"touch {begun}", timeout_s=SHORT_S)
+        with contextlib.closing(log_in(server, key)) as connection, ThreadPoolExecutor(1) as pool:
+            running = pool.submit(connection.run, f"touch {begun}", timeout_s=TURN_S)
+            with gate.open("w"):  # the login shell has got to it
+                clock.ahead_s = TURN_S
+                result = running.result()
             assert (result.failure, result.stdout) == (ProbeFailure.TIMEOUT, "")
-            gate.write_text("")
             done.read_text()
             assert not begun.exists()
     finally:

@@ -265,7 +265,10 @@ def dead() -> Iterator[SshAddress]:
         yield direct(port)
 
 
-def test_direct_first_then_the_proxy(server: Server, key: KeyPair, dead: SshAddress) -> None:
+def test_direct_first_then_the_proxy(
+    server: Server, key: KeyPair, dead: SshAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.login._HEAD_START_S", 60.0)  # silence is not what is tested
     proxy = SshAddress(server.address.host, server.address.port, "proxy")
 
     def used(*addresses: SshAddress) -> SshAddress:
