@@ -28,5 +28,5 @@ def waited() -> list[float]:
 @pytest.fixture
 def client(server: ScriptedServer, waited: list[float], tmp_path: Path) -> Iterator[MarketClient]:
     throttle = Throttle(tmp_path / "throttle", "tests", wait=lambda _seconds: None)
-    with MarketClient(server.url, KEY, throttle, timeout_s=5, wait=waited.append) as client:
+    with MarketClient(server.url, KEY, throttle, timeout_s=60, wait=waited.append) as client:
         yield client
