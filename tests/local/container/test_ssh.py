@@ -15,6 +15,7 @@ from tests.support.local.containers import SERVE
 from tests.support.local.containers import ContainerRunner
 from tests.support.local.containers import execute
 from tests.support.local.containers import get
+from tests.support.looks import free_port
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("ssh", "scp", "ssh-keygen"))), reason="OpenSSH's client tools are not installed"
@@ -163,10 +164,9 @@ def test_sftp_starts_at_home(tmp_path: Path) -> None:
 
 
 def test_local_and_remote_forwarding(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
     with ContainerRunner(tmp_path) as runner, socket.create_server(("127.0.0.1", 0)) as outside:
         container = runner.start_one(onstart=f"cd ~ && echo inside > who\n{SERVE}")
+        port = free_port()
         flags = ["-L", f"{port}:localhost:8000", "-R", f"7001:127.0.0.1:{outside.getsockname()[1]}"]
         line = ["ssh", *runner.options(container), *flags, "root@127.0.0.1"]
         command = "echo up; read go; exec 3<>/dev/tcp/127.0.0.1/7001; echo hello >&3"
