@@ -37,7 +37,7 @@ def test_an_instance_from_create_to_destroy(api: Api) -> None:
 
 
 def test_stop_start_and_reboot_keep_the_disk_and_recycle_does_not(api: Api) -> None:
-    instance_id = api.rent(1, onstart='echo "run $(cat seen 2>/dev/null)"; printf x >> seen')
+    instance_id = api.rent(1, onstart='old="$(cat seen 2>/dev/null)"; printf x >> seen; echo "run $old"')
     api.becomes(instance_id, actual_status="running")
     api.log(instance_id, lambda text: text.count("run") == 1)
     assert api.change(instance_id, state="stopped").json() == {"success": True}
@@ -78,11 +78,16 @@ def test_a_fault_on_demand(market: LocalMarket, api: Api) -> None:
 
 
 def test_a_log_is_there_a_little_later_and_needs_no_key(api: Api) -> None:
-    instance_id = api.rent_stopped()
-    url = api.http.put(f"/api/v0/instances/request_logs/{instance_id}/", json={"tail": "5"}).json()["result_url"]
+    def asked(api: Api, instance_id: int) -> str:
+        path = f"/api/v0/instances/request_logs/{instance_id}/"
+        return str(api.http.put(path, json={"tail": "5"}).json()["result_url"])
+
+    url = asked(api, api.rent_stopped())
     with plain_http() as anonymous:
-        assert anonymous.get(url).status_code == 404
         assert until(lambda: anonymous.get(url), lambda got: got.status_code == 200).text == ""
+        rules = {"rate_limits": False, "log_delay_s": 3600}
+        with LocalMarket({"market": rules, "machines": [{"machine_id": 100}]}) as market, Api(market) as later:
+            assert anonymous.get(asked(later, later.rent_stopped())).status_code == 404
 
 
 def test_the_args_run_type_runs_the_images_entrypoint(api: Api) -> None:
