@@ -191,7 +191,7 @@ class SshConnection:
 
     def _explain(self, marked: MarkedOutput, why: str) -> str:
         self._transport.join(_LAST_WORDS_S)
-        if not self.alive:
+        if not self.alive or self._is_breaking():
             what = "the SSH connection broke"
         elif marked.pid:
             what = "the SSH server ended the command without an exit code"
@@ -199,6 +199,11 @@ class SshConnection:
             instead = marked.preamble.decode(errors="replace").strip()[-500:]
             what = "the command was not run" + (f"; the login shell said: {instead}" if instead else "")
         return f"[{what}{': ' + why if why else ''}]\n"
+
+    def _is_breaking(self) -> bool:
+        """Whether paramiko's thread has met the end of the connection, which it notes before it ends the channels."""
+        met = self._transport.saved_exception
+        return met is not None and not isinstance(met, paramiko.ChannelException)
 
     def probe(self, probe: Probe, env: Mapping[str, str] | None = None) -> ProbeResult:
         """Run one probe."""

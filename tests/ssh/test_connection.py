@@ -8,7 +8,9 @@ import random
 import signal
 import threading
 import time
+from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -313,6 +315,37 @@ def test_waiting_ends_when_the_connection_does(tmp_path: Path, key: KeyPair, hol
         connection.close()
         if who == "we close":
             server.stop()
+
+
+def test_a_connection_that_breaks_is_told_of_also_where_paramiko_is_slow_to_say_so(
+    tmp_path: Path, key: KeyPair, hold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = paramiko.Transport._unlink_channel  # type: ignore[attr-defined] # how it ends each of the channels
+    one_ended, told = threading.Event(), threading.Event()
+
+    def late(transport: paramiko.Transport, number: int) -> None:
+        unlink(transport, number)
+        if transport.saved_exception is not None and one_ended.is_set():
+            told.wait(LONG_S)
+        one_ended.set()
+
+    server = start_asyncssh(tmp_path, key)
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    with contextlib.closing(log_in(server, key)) as connection, ThreadPoolExecutor(2) as pool:
+        runs = []
+        for _ in range(2):
+            runs.append(pool.submit(connection.run, f"echo > {ready}; cat {hold}", timeout_s=TURN_S))
+            ready.read_text()
+        monkeypatch.setattr(paramiko.Transport, "_unlink_channel", late)
+        server.stop()
+        try:
+            (first, *_), others = wait(runs, LONG_S, FIRST_COMPLETED)
+        finally:
+            told.set()
+        assert len(others) == 1
+        assert first.result().failure is ProbeFailure.TRANSPORT
+        assert "the SSH connection broke" in first.result().stderr
 
 
 @pytest.mark.parametrize("when", only(["before"], ["before", "after"]))
