@@ -47,11 +47,24 @@ async def _copy_in(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWrit
     target.close()
 
 
-async def _copy_out(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
-    with contextlib.suppress(OSError, asyncssh.Error):
-        while data := await source.read(1 << 16):
-            target.write(data)
-            await target.drain()
+class _CopyOut:
+    """Copies output to the client, only as fast as the client reads."""
+
+    def __init__(self, source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+        self._source = source
+        self._target = target
+        self.copied = 0
+        self.busy = False
+
+    async def run(self) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            while data := await self._source.read(1 << 16):
+                self.busy = True
+                self._target.write(data)
+                await self._target.drain()
+                self.copied += len(data)
+                self.busy = False
+        self.busy = False
 
 
 async def _handle(process: asyncssh.SSHServerProcess[bytes], prefix: str) -> None:
@@ -65,12 +78,18 @@ async def _handle(process: asyncssh.SSHServerProcess[bytes], prefix: str) -> Non
     assert shell.stdout is not None
     assert shell.stderr is not None
     feeding = asyncio.create_task(_copy_in(process.stdin, shell.stdin))
-    copying = asyncio.gather(_copy_out(shell.stdout, process.stdout), _copy_out(shell.stderr, process.stderr))
+    outputs = _CopyOut(shell.stdout, process.stdout), _CopyOut(shell.stderr, process.stderr)
+    copying = asyncio.gather(*(each.run() for each in outputs))
     # asyncio's own wait() lasts until all pipes are closed, and a process in the background may never close them.
     while shell.returncode is None:
         await asyncio.wait([copying], timeout=0.01)
         await asyncio.sleep(0)
-    await asyncio.wait([copying], timeout=0.2)
+    before, copied = -2, -1
+    while before != copied or any(each.busy for each in outputs):
+        await asyncio.wait([copying], timeout=0.2)
+        if copying.done():
+            break
+        before, copied = copied, sum(each.copied for each in outputs)
     copying.cancel()
     feeding.cancel()
     process.exit(shell.returncode)
