@@ -81,6 +81,9 @@ def test_an_identity_port_has_one_number_inside_and_outside(
         assert {kind: name for kind, (name, _) in numbers.items()} == {
             kind: f"{port}/{kind}" for kind, (_, port) in numbers.items()
         }
+        if not isolated:  # they are free until the instance takes them, and the system gives none of them away
+            lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+            assert all(port < lowest for _, port in numbers.values())
         assert get(numbers["tcp"][1]).endswith(b"identical\n")
         with caller(numbers["udp"][1]) as client:
             assert answer(client, b"same") == b"SAME"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
+import random
 import socket
 from dataclasses import dataclass
 
@@ -13,6 +16,9 @@ FIRST_IDENTITY_PORT = 70_000
 """A number from here on is not a port: it requests a port with the same number inside and outside."""
 ADDRESS = "127.0.0.1"
 BACKLOG = 128
+_NOT_GIVEN_OUT = range(30_000, 32_768)
+"""Ports that the system gives to nobody who asks for any: a free one is free until the instance binds it."""
+_NUMBERS = itertools.cycle(random.SystemRandom().sample(_NOT_GIVEN_OUT, len(_NOT_GIVEN_OUT)))
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,20 @@ def publish(requested: int, protocol: str, handed_over: contextlib.ExitStack, *,
     opened = handed_over.enter_context(
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
     )
-    opened.bind((ADDRESS, 0))
-    number: int = opened.getsockname()[1]
     if requested >= FIRST_IDENTITY_PORT and not isolated:
         # Without isolation the instance itself can bind the port, under the same number.
+        number = _bound_for_later(opened)
         opened.close()
         return Published(requested, protocol, number)
+    opened.bind((ADDRESS, 0))
     if protocol == "tcp":
         opened.listen(BACKLOG)
-    return Published(requested, protocol, number, opened)
+    return Published(requested, protocol, opened.getsockname()[1], opened)
+
+
+def _bound_for_later(opened: socket.socket) -> int:
+    for number in itertools.islice(_NUMBERS, len(_NOT_GIVEN_OUT)):
+        with contextlib.suppress(OSError):  # another program has it
+            opened.bind((ADDRESS, number))
+            return number
+    raise OSError(errno.EADDRINUSE, "no port is free")
