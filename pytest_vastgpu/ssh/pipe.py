@@ -40,7 +40,7 @@ def converse(
 ) -> Conversed:
     """Run a command, and join its input and output to a socket, until either side ends.
 
-    Where the local side hangs up, the command's input ends; if it does not end then, it is left to itself.
+    Where the local side hangs up, the command's input ends; if it then neither prints nor ends, it is left to itself.
 
     :param session: A channel of the connection.
     :param line: The command, and what is to be sent before all else: see
@@ -93,6 +93,8 @@ class _Joined:
                 self._local.sendall(own)
         except OSError:
             raise _HungUp from None
+        if not math.isinf(self._ends_by):  # it has ended its own direction only, and takes what comes
+            self._ends_by = time.monotonic() + execution.LEAVE_S
 
     def deadline(self) -> float:
         """When it is given up, on the clock of ``time.monotonic``."""

@@ -10,12 +10,17 @@ from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import paramiko
 import pytest
 
+from pytest_vastgpu.ssh import pipe
 from pytest_vastgpu.ssh.base import Conversed
+from pytest_vastgpu.ssh.command import MarkedOutput
 from pytest_vastgpu.ssh.command import shell_line
 from pytest_vastgpu.ssh.connection import SshConnection
+from pytest_vastgpu.ssh.execution import LEAVE_S
 from pytest_vastgpu.ssh.keys import KeyPair
 from pytest_vastgpu.ssh.pipe import converse
 from tests.ssh.conftest import log_in
@@ -137,3 +142,24 @@ def test_what_the_login_shell_said_in_place_of_the_command_is_the_problem(tmp_pa
     finally:
         server.stop()
     assert (done.pid, done.problem) == (0, "the login shell did not run it, and said: no sessions")
+
+
+def test_a_side_that_has_ended_its_direction_gets_the_rest_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(pipe, "time", SimpleNamespace(monotonic=lambda: now))
+    home, local = socket.socketpair()
+    channel = paramiko.Channel(0)
+    channel.eof_sent = True  # so that it sends nothing
+    marked = MarkedOutput()
+    with home, local:
+        joined = pipe._Joined(channel, local, marked, now + PATIENCE_S)
+        home.shutdown(socket.SHUT_WR)
+        joined.take(b"pytest-vastgpu:pid 1\n")
+        joined._upward.join(PATIENCE_S)
+        for _ in range(5):
+            assert joined.deadline() == now + LEAVE_S
+            now += LEAVE_S / 2
+            joined.take(b"more")
+        assert home.recv(100) == b"more" * 5
