@@ -28,7 +28,7 @@ from pytest_vastgpu.providers.vast.throttle import LOCK_TIMEOUT_S
 from pytest_vastgpu.providers.vast.throttle import Throttle
 
 delays = []
-throttle = Throttle(Path(sys.argv[1]), "user", wait=delays.append, clock=lambda: 1000.0)
+throttle = Throttle(Path(sys.argv[1]), "user", wait=delays.append, clock=lambda: 1000.0, lock_s=60.0)
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(25):
@@ -187,7 +187,7 @@ def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> Non
 
 def test_threads_share_the_slots(tmp_path: Path) -> None:
     delays: list[float] = []
-    throttle = Throttle(tmp_path, "user", wait=delays.append, clock=lambda: 1000.0)
+    throttle = Throttle(tmp_path, "user", wait=delays.append, clock=lambda: 1000.0, lock_s=60.0)
     threads = [threading.Thread(target=throttle.turn, args=("list",)) for _ in range(10)]
     for thread in threads:
         thread.start()
