@@ -29,7 +29,7 @@ from tests.behaviour.conftest import record_of
 
 TEST = """
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
     assert vast_instance.offer.machine_id == 102
 """
 

@@ -184,7 +184,7 @@ MARKET_WIDE = {
 
 TEST = """
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
 
 

@@ -27,7 +27,7 @@ def workload(name, start="exec python3 server.py"):
     return command(start, files={"server.py": "server.py"}, gpus=1, image=f"{name}:1")
 
 def ask(instance):
-    assert httpx.get(instance.endpoint).text == "here I am"
+    assert httpx.get(instance.endpoint, timeout=60).text == "here I am"
 """
 DEFAULT = """
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_one_that_asks_late_learns_why_nothing_can_be_rented(
 PARAMETRIZED = """
 def market():
     return httpx.get(os.environ["VAST_URL"] + "/_market/status",
-                     headers={"Authorization": "Bearer " + os.environ["VAST_API_KEY"]}).json()
+                     headers={"Authorization": "Bearer " + os.environ["VAST_API_KEY"]}, timeout=60).json()
 
 @pytest.fixture(params=["one", "two"])
 def vast_workload(request): return workload(request.param)

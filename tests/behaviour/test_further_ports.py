@@ -34,13 +34,13 @@ def vast_workload():
 
 @pytest.fixture(scope="session")
 def metrics(vast_session_instance):
-    return lambda: httpx.get(f"http://{vast_session_instance.address(9001)}/metrics").text
+    return lambda: httpx.get(f"http://{vast_session_instance.address(9001)}/metrics", timeout=60).text
 
 @pytest.mark.parametrize("n", range(4))
 def test_it(vast_instance, metrics, worker_id, n):
     assert metrics() == "9001"
     assert vast_instance.address(8000) == vast_instance.endpoint.removeprefix("http://")
-    assert httpx.get(vast_instance.endpoint).text == "8000"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "8000"
     with pytest.raises(VastGpuError) as raised:
         vast_instance.address(9999)
     assert str(raised.value) == (
@@ -80,7 +80,7 @@ def test_an_exposed_servers_further_ports_stay_behind_the_tunnel(
 def test_it(vast_instance):
     assert vast_instance.address(8000) == vast_instance.endpoint.removeprefix("http://")
     assert vast_instance.address(9001).startswith("127.0.0.1:")
-    assert httpx.get(f"http://{vast_instance.address(9001)}").text == "9001"
+    assert httpx.get(f"http://{vast_instance.address(9001)}", timeout=60).text == "9001"
     ports = vast_instance.run("cat /proc/1/environ").stdout
     assert "VAST_TCP_PORT_8000=" in ports
     assert "VAST_TCP_PORT_9001=" not in ports

@@ -16,7 +16,7 @@ def test_on_a_broken_machine(vast_instance, n): pass
 
 @pytest.mark.vast(gpu_name="H100 SXM")
 def test_own_failure(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "a | b @octocat"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "a | b @octocat"
 
 @pytest.mark.vast(gpu_name="H100 SXM")
 def test_passes(vast_instance): pass

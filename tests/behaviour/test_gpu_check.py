@@ -21,7 +21,7 @@ TEST = """
 def test_it(vast_instance):
     found = vast_instance.check_gpus()
     print("found:", found.verdict.reason if found.verdict else "passed", found.hardware_problem)
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
 
 

@@ -132,7 +132,7 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert vast_instance.run("echo parent").stdout == "parent\\n"
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
@@ -173,9 +173,9 @@ def test_it(vast_instance, vast_instance_factory, vast_workload):
     child = os.fork()
     if not child:
         vast_instance_factory(vast_workload)
-        os._exit(len(httpx.get(**ASK).json()["alive"]))
+        os._exit(len(httpx.get(**ASK, timeout=60).json()["alive"]))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
-    while len(httpx.get(**ASK).json()["alive"]) != 1:
+    while len(httpx.get(**ASK, timeout=60).json()["alive"]) != 1:
         time.sleep(0.05)
 """
     )
@@ -250,7 +250,7 @@ import ctypes
 
 def test_it(vast_instance):
     ctypes.PyDLL(None).usleep({LONGER_THAN_THE_LEASE_S * 1e6:.0f})  # does not let go of the interpreter's lock
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
     assert vast_instance.run("true").ok
 """
     )
@@ -270,7 +270,7 @@ import pathlib, time
 def test_it(vast_instance):
     while not pathlib.Path("go").exists():
         time.sleep(0.05)
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
     run = start("--vast-lease=5")
@@ -296,7 +296,7 @@ def test_1(vast_instance):
     assert 0
 
 def test_2(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
     run = start("--vast-lease=5", "--pdb", "-s", stdin=True)
@@ -571,12 +571,12 @@ OWN = os.environ["OWN_LOGIN"]
 def test_the_variable_s(vast_instance, request):
     login, workload = os.environ["VAST_IMAGE_LOGIN"], request.getfixturevalue("vast_workload")
     print(login)
-    assert httpx.get(vast_instance.endpoint).text == login
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == login
 
 @pytest.mark.vast(image="me/private", image_login=OWN, gpu_name="L40S")
 def test_its_own(vast_instance):
     password = OWN.split()[3]
-    assert httpx.get(vast_instance.endpoint).text == password
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == password
 """
     )
     result = pytester.runpytest_inprocess(

@@ -64,7 +64,7 @@ def vast_workload():
     return dataclasses.replace(vllm("tiny", image="mine:1"), files=FILES)
 
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).status_code == 200
+    assert httpx.get(vast_instance.endpoint, timeout=60).status_code == 200
 """
     )
     pytester.runpytest_inprocess().assert_outcomes(passed=1)

@@ -31,7 +31,7 @@ LONG = """
 SOCKET = "import socket, tempfile; socket.socket(socket.AF_UNIX).bind(tempfile.mkdtemp() + '/the-socket-of-an-engine')"
 
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers, timeout=60).text == "here I am"
     assert vast_instance.run(f'python3 -c "{SOCKET}"').stderr == ""
 """
 
@@ -73,7 +73,7 @@ def test_equal_workloads_share_an_instance_and_everything_is_told(
         + """
 @pytest.mark.parametrize("n", range(3))
 def test_it(vast_instance, n):
-    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers, timeout=60).text == "here I am"
     assert vast_instance.run("echo $((6 * 7))").stdout == "42\\n"
     assert vast_instance.run("exit 3").exit_code == 3
     assert "serving" in vast_instance.logs()
@@ -123,7 +123,7 @@ def test_all_workers_share_one_instance(pytester: pytest.Pytester, rent_from: Re
         + """
 @pytest.mark.parametrize("n", range(8))
 def test_it(vast_instance, n):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
     assert vast_instance.run("echo hello").stdout == "hello\\n"
 """
     )
@@ -148,7 +148,7 @@ class TestBig:
 def test_two_at_once(vast_instance_factory, vast_workload):
     one, two = vast_instance_factory(vast_workload), vast_instance_factory(vast_workload)
     assert one.id != two.id
-    assert httpx.get(one.endpoint).text == httpx.get(two.endpoint).text == "here I am"
+    assert httpx.get(one.endpoint, timeout=60).text == httpx.get(two.endpoint, timeout=60).text == "here I am"
 """
     )
     pytester.runpytest_inprocess().assert_outcomes(passed=2)
@@ -170,7 +170,7 @@ def test_1(vast_instance): pass
 
 @pytest.mark.vast(TWO)
 def test_2(vast_instance):
-    while len(httpx.get(**ASK).json()["alive"]) != 1:
+    while len(httpx.get(**ASK, timeout=60).json()["alive"]) != 1:
         pass
 """
     )
@@ -204,7 +204,7 @@ def test_an_exposed_server_is_reached_by_its_public_port(pytester: pytest.Pytest
         NO_GPU
         + """
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
     assert vast_instance.run("tr '\\\\0' '\\\\n' < /proc/1/environ").stdout.count(
         f"VAST_TCP_PORT_8000={httpx.URL(vast_instance.endpoint).port}\\n") == 1
 """
@@ -225,7 +225,9 @@ def test_it(vast_instance):
 )
 def test_it_works_without_other_plugins(pytester: pytest.Pytester, rent_from: RentFrom, off: str) -> None:
     rent_from(HERE)
-    pytester.makepyfile(NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint).text")
+    pytester.makepyfile(
+        NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint, timeout=60).text"
+    )
     assert pytester.runpytest_inprocess("-p", f"no:{off}").ret == pytest.ExitCode.OK
 
 
@@ -373,7 +375,9 @@ def test_where_the_system_lets_nothing_be_kept_apart_the_run_says_so(pytester: p
     if not namespaces_can_be_forbidden():
         pytest.skip("namespaces cannot be forbidden to a process here")
     pytester.path.joinpath("server.py").write_text(SERVER)
-    pytester.makepyfile(NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint).text")
+    pytester.makepyfile(
+        NO_GPU + "def test_it(vast_instance): assert httpx.get(vast_instance.endpoint, timeout=60).text"
+    )
     result = pytester.run(*WITHOUT_NAMESPACES, sys.executable, "-m", "pytest", "--vast-backend=local")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["vastgpu the local market: *no namespaces *: instances share its ports and processes"])

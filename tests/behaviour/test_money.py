@@ -161,7 +161,7 @@ def test_an_instance_that_becomes_too_dear_is_used_to_the_end_and_given_to_no_ne
 def test_1_goes_on(vast_instance):
     raise_price(vast_instance, 6)
     use_until_told(vast_instance, "no new test gets it")
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
     assert vast_instance.offer.machine_id == 101
 
 def test_2_gets_another(vast_instance):

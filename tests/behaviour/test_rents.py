@@ -38,10 +38,10 @@ def vast_workload():
 
 def market():
     return httpx.get(os.environ["VAST_URL"] + "/_market/status",
-                     headers={"Authorization": "Bearer " + os.environ["VAST_API_KEY"]}).json()
+                     headers={"Authorization": "Bearer " + os.environ["VAST_API_KEY"]}, timeout=60).json()
 
 def ask(instance):
-    assert httpx.get(instance.endpoint).text == "here I am"
+    assert httpx.get(instance.endpoint, timeout=60).text == "here I am"
 """
 
 TWO_WORKLOADS = """

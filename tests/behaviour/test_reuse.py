@@ -34,7 +34,7 @@ from tests.support.runs import guards
 
 ONE = f"""{WORKLOAD}
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
 LONG = f"""{WORKLOAD}
 import time
@@ -346,7 +346,7 @@ def vast_workload():
     return Workload("mine", files=(("server.py", "server.py"),), gpus=1)
 
 def test_it(vast_instance):
-    assert httpx.get(vast_instance.endpoint).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
     run("--vast-reuse=1h")

@@ -43,7 +43,7 @@ def vast_workload():
     return command("exec python3 server.py", files={"server.py": "server.py"}, gpus=1, cuda=12.4)
 
 def ask(instance, path="/", says=""):
-    return httpx.get(f"{instance.endpoint}{path}?{urllib.parse.quote(says)}").text
+    return httpx.get(f"{instance.endpoint}{path}?{urllib.parse.quote(says)}", timeout=60).text
 """
 
 

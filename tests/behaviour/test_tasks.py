@@ -30,8 +30,8 @@ def listener(task):
 
 @pytest.mark.vast(listener("transcribe"))
 def test_it_is_ready_and_asks_for_the_key(vast_instance):
-    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers).status_code == 200
-    assert httpx.get(vast_instance.endpoint).status_code == 401
+    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers, timeout=60).status_code == 200
+    assert httpx.get(vast_instance.endpoint, timeout=60).status_code == 401
 
 @pytest.mark.vast(listener("embed"))
 def test_it_embeds(vast_instance):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_what_is_remembered_of_machines_decides(
     offer = make_offer(machine_id=1, host_id=1)
     for number in range(3):
         attempt = replace(Attempt(1, f"label-{number}", offer, 7, None), seconds={"booting": 60.0, "ready": 1.0})
-        cache.record(Outcome.of(attempt, Workload("command"), f"run{number}", 1_800_000_000.0))
+        cache.record(Outcome.of(attempt, Workload("command"), f"run{number}", time.time()))
     cache.ban(2, host=False, until=float("inf"), reason="by hand", since=0)
     told = document(capsys, f"--host-cache={path}")
     (workload,) = told["workloads"]

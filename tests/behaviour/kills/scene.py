@@ -70,7 +70,7 @@ import pathlib, time, httpx, pytest
 
 @pytest.mark.parametrize("n", range(4))
 def test_it(vast_instance, n):
-    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers).text == "here I am"
+    assert httpx.get(vast_instance.endpoint, headers=vast_instance.headers, timeout=60).text == "here I am"
     ends = time.monotonic() + 20
     while not pathlib.Path("go").exists() and time.monotonic() < ends:
         time.sleep(0.02)

@@ -56,7 +56,7 @@ class Test(unittest.TestCase):
 from concurrent.futures import ThreadPoolExecutor
 def test_1(vast_instance):
     with ThreadPoolExecutor(32) as pool:
-        assert set(pool.map(lambda _: httpx.get(vast_instance.endpoint).text, range(64))) == {"here I am"}
+        assert set(pool.map(lambda _: httpx.get(vast_instance.endpoint, timeout=60).text, range(64))) == {"here I am"}
 def test_2(vast_instance):
     with httpx.stream("GET", vast_instance.endpoint + "/events") as answer:
         assert [line for line in answer.iter_lines() if line] == [f"data: {n}" for n in range(5)]
@@ -107,7 +107,7 @@ import multiprocessing
 def test_1(vast_instance, how):
     with multiprocessing.get_context(how).Pool(1) as pool:
         assert pool.apply(fetch, (vast_instance.endpoint,)) == "here I am"
-def fetch(url): return httpx.get(url).text
+def fetch(url): return httpx.get(url, timeout=60).text
 """,
     ),
     "os.fork": Row(

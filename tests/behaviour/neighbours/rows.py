@@ -56,7 +56,7 @@ SUITE = (
 import os
 
 def ask(instance):
-    assert httpx.get(instance.endpoint).text == "here I am"
+    assert httpx.get(instance.endpoint, timeout=60).text == "here I am"
 """
     + COMES_AND_GOES
 )

@@ -49,7 +49,7 @@ def ran(project: HiddenHosts, *arguments: str, cwd: str = ".", **variables: str)
 def neutral(text: str) -> str:
     """A text without what must differ: addresses, times, and where the project and a worker's files are."""
     text = re.sub(r"(/[^\s'\":]+)?/(project|tmp|pytest-\d+)(?=/|\b)", "<place>", text)
-    return re.sub(r"0x[0-9a-f]+|popen-gw\d+|\bgw\d+\b|\d\.\d\ds", "<one>", text)
+    return re.sub(r"0x[0-9a-f]+|popen-gw\d+|\bgw\d+\b|\d+\.\d\ds", "<one>", text)
 
 
 def cases(path: Path) -> dict[str, list[Case]]:

@@ -95,10 +95,10 @@ from pytest_vastgpu import kserve
 def test_1_http(vast_instance):
     answer = httpx.post(vast_instance.endpoint + "/v2/models/slow/infer", json={BODY!r}, timeout=30)
     assert answer.json()["outputs"][0]["data"] == [42]
-    assert httpx.get(vast_instance.endpoint + "/v2/models/broken/ready").status_code == 400
+    assert httpx.get(vast_instance.endpoint + "/v2/models/broken/ready", timeout=60).status_code == 400
 
 def test_2_metrics(vast_instance):
-    told = httpx.get(f"http://{{vast_instance.address(8002)}}/metrics").text
+    told = httpx.get(f"http://{{vast_instance.address(8002)}}/metrics", timeout=60).text
     assert 'nv_inference_request_success{{model="add",version="1"}} 1' in told
 
 def test_3_grpc(vast_instance):
@@ -116,7 +116,7 @@ def test_4_it_is_measured(vast_instance):
 
 def test_5_is_killed(vast_instance):
     assert vast_instance.run("kill -9 $(pidof tritonserver)").ok
-    httpx.get(vast_instance.endpoint + "/v2/health/ready")
+    httpx.get(vast_instance.endpoint + "/v2/health/ready", timeout=60)
 """,
         models={"add": 1, "slow": ""},
         infer=("add", BODY),

@@ -67,8 +67,8 @@ def parse(line: str, probes: Sequence[Probe]) -> ServerUpdate | None:
             name, code = probes[int(number) - 1].name, None if end == "late" else int(end)
             failure = {None: ProbeFailure.TIMEOUT, 0: ProbeFailure.NONE}.get(code, ProbeFailure.COMMAND)
             return ProbeResult(name, failure, code, stdout, stderr, int(hundredths) / 100)
-    except (ValueError, IndexError, TypeError):
-        pass  # a broken connection has cut the line short
+    except (ValueError, IndexError, TypeError, OverflowError):
+        pass  # a broken connection has cut the line short, or the host has put something else there
     return None
 
 

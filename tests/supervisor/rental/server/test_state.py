@@ -50,6 +50,7 @@ def result(failure: ProbeFailure, code: int | None, stdout: str = "", stderr: st
         ("probe 3 0 25  ", None),
         ("probe 2 0 25 ", None),
         ("probe 2 0 25 0", None),
+        pytest.param(f"probe 2 0 {10**400}  ", None, id="a time that is none"),
         ("sleep: invalid number", None),
     ],
 )
