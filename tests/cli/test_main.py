@@ -191,12 +191,21 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("words", "code"), [(["--help"], ExitCode.OK), (["runs"], ExitCode.CLOSED)])
-def test_a_reader_that_has_left_is_not_complained_about(words: list[str], code: int) -> None:
+@pytest.mark.parametrize(
+    ("words", "unbuffered", "code"),
+    [
+        (["--help"], "", ExitCode.CLOSED),
+        (["--help"], "1", ExitCode.OK),  # argparse itself makes nothing of it
+        (["runs"], "", ExitCode.CLOSED),
+        (["runs"], "1", ExitCode.CLOSED),
+    ],
+)
+def test_a_reader_that_has_left_is_not_complained_about(words: list[str], unbuffered: str, code: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "pytest_vastgpu", *words]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, env=environ, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, b"")
 
