@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -18,13 +17,12 @@ from pytest_vastgpu.cli.exit_codes import ExitCode
 from pytest_vastgpu.cli.main import main
 from pytest_vastgpu.client import warm
 from pytest_vastgpu.client.calls import Warm
-from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import make_label
-from pytest_vastgpu.core.ledger_record import read_ledger
 from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.supervisor.ledger.by_user import destroying
 from pytest_vastgpu.supervisor.ledger.ledger import Ledger
 from pytest_vastgpu.supervisor.ledger.run_directory import make_run_directory
+from tests.support.runs import ending_once_read
 
 ENDS_AT = 4_000_000_000.0
 """Long after any test: it may run an hour after this module is loaded."""
@@ -115,15 +113,7 @@ def test_a_run_that_ends_while_its_files_are_read_has_left_nothing(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = record_run("aaaa0001", tmp_path, gone=False)
-    with ExitStack() as supervisor:
-        supervisor.enter_context(ownership(directory))
-
-        def read_and_end(path: Path) -> Record:
-            record = read_ledger(path)
-            supervisor.close()
-            return record
-
-        monkeypatch.setattr(module, "read_ledger", read_and_end)
+    with ending_once_read(directory, module, "read_ledger", monkeypatch):
         [run] = instances.local_runs() if module is instances else run_records.all_runs()
     assert run.alive
 

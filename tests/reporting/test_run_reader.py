@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from pytest_vastgpu.core.ownership import ownership
 from pytest_vastgpu.reporting.run import reader
-from pytest_vastgpu.reporting.run.json_values import content
 from pytest_vastgpu.reporting.run.reader import read_run
 from pytest_vastgpu.reporting.run.report import Phase
 from pytest_vastgpu.reporting.run.report import Used
+from tests.support.runs import ending_once_read
 
 LABEL = "vastgpu-3f9c21ab-1-6b0c5e85"
 RUN = "3f9c21ab"
@@ -112,15 +110,7 @@ def test_a_run_that_ends_while_its_files_are_read_was_not_broken_off(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(directory, LOST, COST)
-    with ExitStack() as supervisor:
-        supervisor.enter_context(ownership(directory))
-
-        def read_and_end(path: Path) -> bytes:
-            found = content(path)
-            supervisor.close()
-            return found
-
-        monkeypatch.setattr(reader, "content", read_and_end)
+    with ending_once_read(directory, reader, "content", monkeypatch):
         assert read_run(directory).running
 
 

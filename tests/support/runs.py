@@ -7,11 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import ownership
 from tests.support.looks import is_running
 
 
@@ -105,6 +113,22 @@ class PytestRun:
 def run_directories() -> list[Path]:
     """Of every run of this test."""
     return [path.parent for path in Path.home().glob(f".local/state/pytest-vastgpu/runs/*/{FILE}")]
+
+
+@contextmanager
+def ending_once_read(directory: Path, module: ModuleType, reads: str, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A run that lives until the module has read a file of it, with the function of that name."""
+    read: Callable[[Path], object] = getattr(module, reads)
+    with ExitStack() as supervisor:
+        supervisor.enter_context(ownership(directory))
+
+        def read_and_end(path: Path) -> object:
+            found = read(path)
+            supervisor.close()
+            return found
+
+        patch.setattr(module, reads, read_and_end)
+        yield
 
 
 def guards() -> list[int]:
