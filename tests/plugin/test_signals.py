@@ -5,10 +5,13 @@ import os
 import pdb
 import signal
 import sys
+import warnings
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import pluggy
 import pytest
 
 from pytest_vastgpu.plugin.signals import end_like_ctrl_c
@@ -46,6 +49,33 @@ def test_a_signal_ends_a_run_as_ctrl_c_does(handled: Callable[..., None]) -> Non
     handled()
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         _terminated()
+
+
+class _Reports:
+    """Has a hook that takes time, as pytest's report of a test does."""
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        _terminated()
+
+
+class _ReadsThem:
+    """Has a wrapper of the old style, as Hypothesis has for pytest's reports."""
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_unconfigure(self) -> Generator[None, pluggy.Result[object], None]:
+        (yield).get_result()
+
+
+def test_a_signal_ends_a_run_that_is_within_a_hook_where_warnings_are_errors(handled: Callable[..., None]) -> None:
+    hooks = pytest.PytestPluginManager()
+    hooks.register(_Reports())
+    hooks.register(_ReadsThem())
+    handled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            hooks.hook.pytest_unconfigure(config=None)
 
 
 def test_a_signal_ends_a_run_that_waits_at_a_debuggers_prompt(handled: Callable[..., None]) -> None:
