@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
+from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import RentFrom
 from tests.support.looks import alive
 from tests.support.looks import until
@@ -302,6 +303,11 @@ def test_good(vast_instance, n): ask(vast_instance)
 
 
 STAGES = {"renting": "renting machine", "booting": "booting", "warming": "server launched"}
+SERVES_LATER = """
+import os, time
+while not os.path.exists({path!r}):
+    time.sleep(0.05)
+"""
 
 
 @pytest.mark.parametrize(("stage", "seed"), [slow(stage, seed) for stage in STAGES for seed in range(1, 4)])
@@ -311,9 +317,12 @@ def test_a_worker_that_dies_while_it_waits_changes_nothing(
     market = rent_from(SLOW_BOOT)
     pytester.makeconftest(
         "import os\ndef pytest_runtest_logstart(nodeid):\n"
-        "  with open(os.environ.get('PYTEST_XDIST_WORKER', 'controller') + '.pid', 'w') as file:\n"
-        "    file.write(str(os.getpid()))\n"
+        "  name = os.environ.get('PYTEST_XDIST_WORKER', 'controller')\n"
+        "  with open(name, 'w') as file: file.write(str(os.getpid()))\n"
+        "  os.replace(name, name + '.pid')\n"
     )
+    go, server = pytester.path / "go", pytester.path / "server.py"
+    server.write_text(SERVES_LATER.format(path=str(go)) + SERVER)
     workers = random.Random(seed).randint(2, 4)
     pytester.makepyfile(
         SUITE + TWO_WORKLOADS.replace("@pytest.mark.vast(TWO)", "").replace("def test_none(): pass", "")
@@ -325,6 +334,7 @@ def test_a_worker_that_dies_while_it_waits_changes_nothing(
             run.until(STAGES[stage])
         victim = random.Random(seed).choice(sorted(pytester.path.glob("gw*.pid")))
         os.kill(int(victim.read_text()), signal.SIGKILL)
+        go.touch()
         run.rest()
     finally:
         run.end()
