@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.support.screen import Screen
@@ -16,6 +17,7 @@ from tests.support.screen import run_on_screen
 pytestmark = pytest.mark.slow
 
 BOOTS_S = 6
+"""A wait is shown after half of it."""
 TESTS = (
     WORKLOAD
     + """
@@ -30,14 +32,18 @@ DOTS = re.compile(r"\.{4} +\[100%\]")
 
 
 def watched(pytester: pytest.Pytester, columns: int, *options: str, **environ: str) -> tuple[Screen, list[list[str]]]:
-    """The screen at the end, and all screens before on which a wait was shown."""
+    """The screen at the end, and all screens before on which a wait was shown. It ends once it has changed in place."""
     screen, waits = Screen(columns), []
     pytester.makepyfile(test_it=TESTS)
+    seen, server = pytester.path / "seen", pytester.path / "server.py"
+    server.write_text(f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.05)\n{SERVER}")
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *options]
 
     def look(screen: Screen) -> None:
         if any(SHOWN.match(row) for row in screen.rows):
             waits.append(screen.rows)
+        if len({rows[-1] for rows in waits}) > 1:
+            seen.touch()
 
     environ = {**os.environ, "TERM": "xterm-256color", **environ}
     assert run_on_screen(command, screen, environ, look) == pytest.ExitCode.OK
@@ -81,6 +87,7 @@ def test_nothing_of_a_wait_is_left_between_the_lines(pytester: pytest.Pytester, 
 @pytest.mark.usefixtures("boots_slowly")
 @pytest.mark.parametrize("option", ["-qq", "-pno:terminal"])
 def test_who_wants_silence_has_it(pytester: pytest.Pytester, option: str) -> None:
+    pytester.path.joinpath("seen").touch()  # nothing will be
     _, waits = watched(pytester, 80, option)
     assert waits == []
 
@@ -88,7 +95,7 @@ def test_who_wants_silence_has_it(pytester: pytest.Pytester, option: str) -> Non
 def test_without_a_terminal_a_line_comes_after_half_a_minute_from_the_controller(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
-    rent_from({"machines": [{"stages": {"loading_s": 33}}]})
+    rent_from({"machines": [{"stages": {"loading_s": 40}}]})
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_subprocess("-n2")
     result.assert_outcomes(passed=4)
