@@ -338,7 +338,8 @@ def test_an_interrupted_run_leaves_nothing(
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pytester, rent_from: RentFrom) -> None:
-    market = rent_from({"machines": [{"faults": [{"name": "destroy_fails", "times": 1}]}]})
+    """Here the market says nothing until the second one has been answered: giving back is not over before."""
+    market = rent_from({"machines": [{}]})
     pytester.makepyfile(WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(60)")
     seen: list[str] = []
     with subprocess.Popen(
@@ -347,8 +348,14 @@ def test_a_second_ctrl_c_does_not_break_off_giving_back(pytester: pytest.Pyteste
         assert run.stdout is not None
         for line in run.stdout:
             seen.append(line)
-            if "ready after" in line or "destroying" in line:
+            if "ready after" in line:
+                os.kill(market.pid, signal.SIGSTOP)
                 run.send_signal(signal.SIGINT)
+            elif "destroying" in line:
+                run.send_signal(signal.SIGINT)
+            elif "still giving instances back" in line:
+                os.kill(market.pid, signal.SIGCONT)
+        os.kill(market.pid, signal.SIGCONT)
     output = "".join(seen)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "still giving instances back" in output
