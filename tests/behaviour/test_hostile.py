@@ -22,7 +22,8 @@ from tests.support.looks import until
 
 slow = pytest.mark.slow
 HERE = {"this_machine": True}
-LONGER_THAN_THE_LEASE_S = 9.0
+LONGER_THAN_THE_LEASE_S = 14.0
+"""Than one of ten seconds, which a machine that does nothing for five of them does not let end."""
 NO_GPU = WORKLOAD.replace("gpus=1, cuda=12.4", "gpus=0")
 
 COMES_AND_GOES = """
@@ -254,7 +255,7 @@ def test_it(vast_instance):
     assert vast_instance.run("true").ok
 """
     )
-    pytester.runpytest_subprocess("--vast-lease=5").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("--vast-lease=10").assert_outcomes(passed=1)
 
 
 @slow
@@ -273,7 +274,7 @@ def test_it(vast_instance):
     assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
-    run = start("--vast-lease=5")
+    run = start("--vast-lease=10")
     run.until("ready after")
     os.kill(run.process.pid, signal.SIGSTOP)
     instance = next(iter(alive(market)))
@@ -299,7 +300,7 @@ def test_2(vast_instance):
     assert httpx.get(vast_instance.endpoint, timeout=60).text == "here I am"
 """
     )
-    run = start("--vast-lease=5", "--pdb", "-s", stdin=True)
+    run = start("--vast-lease=10", "--pdb", "-s", stdin=True)
     run.until("entering PDB")
     signal.sigtimedwait([], LONGER_THAN_THE_LEASE_S)  # time itself is what is waited for here
     run.say("continue\n")

@@ -119,6 +119,6 @@ def test_2(vast_instance):
     ask(vast_instance)
 """
     )
-    result = pytester.runpytest_subprocess("-p", "no:randomly", "--vast-max-lifetime=10")
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "--vast-max-lifetime=15")
     result.assert_outcomes(passed=2)
     assert rents(market) == {"one": 3}

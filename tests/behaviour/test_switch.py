@@ -91,7 +91,7 @@ def test_an_instance_ends_itself_when_everybody_else_is_dead(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path, faults: list[Any]
 ) -> None:
     market = rent_from({"faults": faults, **HERE})
-    with run_in_use(pytester, "--vast-lease=5") as (controller, _):
+    with run_in_use(pytester, "--vast-lease=10") as (controller, _):
         owners = [row["pid"] for row in ledger(home) if row["step"] in {"guard", "run"}]
         for pid in [*reversed(owners), controller.pid]:
             os.kill(pid, signal.SIGKILL)
@@ -103,7 +103,7 @@ def test_an_instance_ends_itself_at_its_hard_end_while_its_owner_hangs(
     pytester: pytest.Pytester, rent_from: RentFrom, home: Path
 ) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-max-lifetime=8"):
+    with run_in_use(pytester, "--vast-max-lifetime=15"):
         supervisor = supervisor_of(home)
         os.kill(supervisor, signal.SIGSTOP)
         until_destroyed_by(market, "container")
@@ -115,7 +115,7 @@ def test_where_the_owner_slept_for_longer_than_the_lease_no_machine_is_blamed(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, home: Path
 ) -> None:
     market = rent_from(HERE)
-    with run_in_use(pytester, "--vast-lease=5", test=ASLEEP) as (controller, printed):
+    with run_in_use(pytester, "--vast-lease=10", test=ASLEEP) as (controller, printed):
         supervisor = supervisor_of(home)
         os.kill(supervisor, signal.SIGSTOP)
         until(lambda: market.status()["alive"], lambda alive: not alive)
@@ -134,8 +134,8 @@ def test_heartbeats_keep_an_instance_alive_for_longer_than_its_lease(
     pytester: pytest.Pytester, rent_from: RentFrom
 ) -> None:
     market = rent_from(HERE)
-    pytester.makepyfile(NO_GPU + "import time\ndef test_it(vast_instance):\n    time.sleep(9)")
-    pytester.runpytest_subprocess("--vast-lease=5").assert_outcomes(passed=1)
+    pytester.makepyfile(NO_GPU + "import time\ndef test_it(vast_instance):\n    time.sleep(14)")
+    pytester.runpytest_subprocess("--vast-lease=10").assert_outcomes(passed=1)
     assert destroyed_by(market) == ["account"]
 
 
@@ -160,7 +160,7 @@ def test_a_run_goes_on_without_it_and_says_so(
 @pytest.mark.slow
 def test_it_is_armed_again_when_the_container_starts_again() -> None:
     with LocalMarket(fleet={"market": {"rate_limits": False}, **HERE}) as market, Api(market) as api:
-        script = onstart(self_destruct(market.url), lease_s=5, boot_timeout_s=600, lifetime_s=4)
+        script = onstart(self_destruct(market.url), lease_s=5, boot_timeout_s=600, lifetime_s=12)
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.becomes(instance_id, actual_status="running")
         api.change(instance_id, state="stopped")
