@@ -82,7 +82,7 @@ def test_a_gpu_that_throttles_while_it_is_measured_is_kept_in_the_record(
 from pytest_vastgpu import http_load
 
 def test_it(vast_instance):
-    print("found:", vast_instance.measure(http_load("/", method="GET", warmup_s=0), seconds=4).hardware_problem)
+    print("found:", vast_instance.measure(http_load("/", method="GET", warmup_s=0), seconds=10).hardware_problem)
 """
     pytester.makepyfile(WORKLOAD + measuring)
     result = pytester.runpytest_inprocess(AGGRESSIVE, "-s")

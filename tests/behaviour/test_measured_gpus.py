@@ -14,7 +14,7 @@ from pytest_vastgpu import http_load
 
 def test_it(vast_instance):
     vast_instance.run("echo 50 > ~/.gpu-load")
-    seen = vast_instance.measure(http_load("/", method="GET", warmup_s=1), seconds=3)
+    seen = vast_instance.measure(http_load("/", method="GET", warmup_s=1), seconds=10)
     print(seen)
     print("hardware_problem:", seen.hardware_problem)
 """
