@@ -207,6 +207,19 @@ def test_a_create_whose_answer_is_lost_and_that_no_list_shows_is_found_in_the_en
 # --- the sweep --------------------------------------------------------------------------------------------------------
 
 
+WAITS_FOR_THE_SWEEP = (
+    WORKLOAD
+    + """
+import pathlib, time
+
+def test_it(vast_instance):
+    logs = pathlib.Path.home().rglob
+    while not any("left behind by earlier runs" in log.read_text() for log in logs("events.jsonl")):
+        time.sleep(0.05)
+"""
+)
+
+
 @pytest.mark.slow
 def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     pytester: pytest.Pytester, rent_from: RentFrom, start: Start
@@ -220,8 +233,9 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
     theirs = {entry.instance_id for entry in living.record.entries.values() if entry.instance_id}
     assert len(theirs) == 1
     dead.kill_guard()
-    dead.kill_supervisor()
+    killed = dead.kill_supervisor()
     dead.kill_controller()
+    until(lambda: is_running(killed), lambda running: not running)
     with open_provider(market.url, market.api_key) as client:
         offers = search_offers(client, {"rentable": {"eq": True}, "rented": {"eq": False}})
         foreign = {
@@ -231,7 +245,7 @@ def test_the_next_run_sweeps_what_nobody_was_left_to_destroy(
         overdue = client.create(offers[2].id, CreateRequest("image", 10, make_label("elsewhere", 2, time.time() - 61)))
         left = alive(market) - theirs - foreign
         assert len(left) == 2
-        pytester.makepyfile(PASSES.replace("pass", "import time; time.sleep(4)"))
+        pytester.makepyfile(WAITS_FOR_THE_SWEEP)
         result = pytester.runpytest_inprocess("-p", "no:randomly")
         result.assert_outcomes(passed=1)
         (line,) = [line for line in result.outlines if "left behind by earlier runs, and gone now: instances" in line]
