@@ -301,7 +301,8 @@ def test_parameters_are_rented_ahead_and_several_come_up_at_once(
     pytester.runpytest_inprocess("-p", "no:randomly", "--timeout=600").assert_outcomes(passed=8)
     found = rents(market)
     assert {name: found[name] for name in ("one", "two", "three")} == {"one": 1, "two": 1, "three": 1}
-    four = [row for row in market.status()["ended"] if row["image"] == "four:1"]
+    ended = sorted(market.status()["ended"], key=lambda row: row["created_at"])
+    four = [row for row in ended if row["image"] == "four:1"]
     assert max(row["created_at"] for row in four[:2]) < min(row["ended_at"] for row in four[:2])
     # A wait for an instance stops the timer, and sets it anew with the same settings.
     timers = pytester.path.joinpath("timers").read_text()
