@@ -13,6 +13,7 @@ from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import Start
 from tests.behaviour.conftest import fleet
 from tests.support.looks import alive
+from tests.support.looks import until
 
 NAME = f"{secrets.token_hex()}.py"
 """No other process has it in its command line: an instance may have process ids of its own."""
@@ -118,7 +119,7 @@ def test_both_live_at_a_time_and_nothing_of_them_is_left(
     assert not alive(market)
     pids = pytester.path.joinpath("pids").read_text().split()
     assert len(pids) == 4 + 5
-    assert servers() == 0
+    until(servers, lambda count: count == 0)
 
 
 @pytest.mark.slow
