@@ -336,7 +336,7 @@ def test_a_loss_in_use_is_an_error_and_the_next_test_gets_another(
 def test_a_server_that_dies_on_a_living_instance_is_the_tests_business(
     pytester: pytest.Pytester, rent_from: RentFrom, host_cache: Path, fault: str
 ) -> None:
-    rent_from(with_fault(fault, {"after_s": 4.0, **OUR_SERVER}))
+    rent_from(with_fault(fault, {"after_s": 10.0, **OUR_SERVER}))
     pytester.makepyfile(
         WORKLOAD
         + """
