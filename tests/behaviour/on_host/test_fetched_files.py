@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from pytest_vastgpu.client import warm
+from tests.behaviour.on_host.test_losses import ONCE_BOTH_ARE_THERE
 from tests.behaviour.on_host.test_losses import QUICK_TO_BELIEVE
 from tests.support.hidden import HiddenHosts
 from tests.support.runs import PytestRun
@@ -115,7 +116,7 @@ def test_what_was_written_on_a_lost_host_is_told_and_the_rest_is_at_home(
     hidden_hosts: HiddenHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     market = hidden_hosts.rent_out({"count": 3, "machine_id": 100})
-    hidden_hosts.write({"test_it.py": STAYS_ON_ONE, "conftest.py": QUICK_TO_BELIEVE})
+    hidden_hosts.write({"test_it.py": STAYS_ON_ONE, "conftest.py": QUICK_TO_BELIEVE + ONCE_BOTH_ARE_THERE})
     for name, value in hidden_hosts.environment().items():
         monkeypatch.setenv(name, value)
     run = PytestRun(hidden_hosts.project, "-v", "--vast-hosts=2", "--vast-strictness=aggressive", "--vast-fetch=*.json")
