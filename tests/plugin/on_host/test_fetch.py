@@ -27,6 +27,7 @@ from pytest_vastgpu.plugin.on_host.on_worker import TMP_PATH
 from pytest_vastgpu.plugin.on_host.on_worker import serve
 from pytest_vastgpu.plugin.options import TIMEOUTS
 from pytest_vastgpu.plugin.options import resolve_hosts
+from tests.support.looks import PATIENCE_S
 
 RUN = "run-1"
 Answer = Callable[[socket.socket, PipeRequest], object]
@@ -224,7 +225,7 @@ def test_ctrl_c_while_files_come_ends_that_alone(tmp_path: Path) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         over.wait()
 
-    home = Home(tmp_path, interrupts)
+    home = Home(tmp_path, interrupts, leave_s=PATIENCE_S)
     home.ends()
     over.set()
     assert home.summary == ["vastgpu: host 1: nothing fetched: interrupted"]
