@@ -38,6 +38,17 @@ def test_3_hangs():
 """
 
 
+HAS_TIME = """
+from dataclasses import replace
+from pytest_vastgpu.core.timeouts import DEFAULTS
+from pytest_vastgpu.plugin.options import TIMEOUTS
+
+def pytest_configure(config):
+    config.stash[TIMEOUTS] = replace(DEFAULTS, fetch_interrupted_s=DEFAULTS.fetch_most_s)
+"""
+"""A conftest file: what is fetched after Ctrl-C may take as long as without."""
+
+
 def fetched(hosts: HiddenHosts) -> dict[str, str]:
     folder = hosts.project / "vast-fetched"
     found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
@@ -70,7 +81,7 @@ def test_reports_and_the_tmp_path_of_a_failed_test_are_at_home_after_minus_x(hid
 def test_ctrl_c_brings_home_what_was_written_until_then(
     hidden_hosts: HiddenHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden_hosts.write({"test_it.py": WRITES + HANGS})
+    hidden_hosts.write({"test_it.py": WRITES + HANGS, "conftest.py": HAS_TIME})
     for name, value in hidden_hosts.environment().items():
         monkeypatch.setenv(name, value)
     run = PytestRun(hidden_hosts.project, "-v", "--vast-hosts=1", "--vast-gpus=0", "--vast-fetch=reports/**")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from functools import partial
+from typing import TextIO
 
 import pytest
 
@@ -60,21 +61,21 @@ def test_the_project_is_on_the_host_as_it_is_here(hidden_hosts: HiddenHosts) -> 
     (root.parent / "elsewhere").mkdir()
     over = threading.Event()
 
-    def writes() -> None:
-        with (root / "own.log").open("w") as log:
-            number = 0
-            while not over.wait(0.001):
-                log.write(f"{number}\n")
-                log.flush()
-                number += 1
+    def writes(log: TextIO) -> None:
+        number = 0
+        while not over.wait(0.001):
+            log.write(f"{number}\n")
+            log.flush()
+            number += 1
 
-    writer = threading.Thread(target=writes)
-    writer.start()
-    try:
-        ran = hidden_hosts.run("--vast-sync=build/*.so")
-    finally:
-        over.set()
-        writer.join()
+    with (root / "own.log").open("w") as log:
+        writer = threading.Thread(target=writes, args=(log,))
+        writer.start()
+        try:
+            ran = hidden_hosts.run("--vast-sync=build/*.so")
+        finally:
+            over.set()
+            writer.join()
     assert ran.code == 0
     (told,) = (line for line in ran.lines if line.startswith("vastgpu: bringing"))
     assert told.startswith("vastgpu: bringing 8 files, ")
