@@ -23,9 +23,9 @@ CONSTRUCTS: dict[str, Row] = {
     "--pdb, longer at the prompt than a lease": Row(
         "import time\ndef test_1(vast_instance):\n    breakpoint()\n    ask(vast_instance)\n"
         + PLAIN.replace("test_1", "test_3"),
-        options=("-s", "--vast-lease=5"),
+        options=("-s", "--vast-lease=15"),
         passed=3,
-        stdin=b"time.sleep(9)\ncontinue\n",
+        stdin=b"time.sleep(20)\ncontinue\n",
     ),
     "importlib": Row(options=("--import-mode=importlib",)),
     "-l shows no key": Row(
@@ -58,7 +58,7 @@ def test_1(vast_instance):
     with ThreadPoolExecutor(32) as pool:
         assert set(pool.map(lambda _: httpx.get(vast_instance.endpoint, timeout=60).text, range(64))) == {"here I am"}
 def test_2(vast_instance):
-    with httpx.stream("GET", vast_instance.endpoint + "/events") as answer:
+    with httpx.stream("GET", vast_instance.endpoint + "/events", timeout=60) as answer:
         assert [line for line in answer.iter_lines() if line] == [f"data: {n}" for n in range(5)]
     much = os.urandom(50_000_000)
     assert httpx.post(vast_instance.endpoint, content=much, timeout=60).content == much
@@ -72,7 +72,7 @@ from websockets.sync.client import connect
 def vast_workload():
     return command(f"exec {sys.executable} sockets.py", files={"sockets.py": "sockets.py"}, gpus=0)
 def test_1(vast_instance):
-    with connect(vast_instance.endpoint.replace("http", "ws")) as socket:
+    with connect(vast_instance.endpoint.replace("http", "ws"), open_timeout=60) as socket:
         socket.send("hello")
         assert socket.recv() == "hello"
 """,
@@ -93,7 +93,7 @@ with serve(echo, "127.0.0.1", 8000, process_request=answer) as server: server.se
         """
 import time
 def test_1(vast_instance):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         client.get(vast_instance.endpoint)
         time.sleep(65)
         assert client.get(vast_instance.endpoint).text == "here I am"

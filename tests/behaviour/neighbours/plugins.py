@@ -29,7 +29,7 @@ PLUGINS: dict[str, Row] = {
         source="""
 @pytest.mark.asyncio
 async def test_1(vast_instance):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(vast_instance.endpoint)).text == "here I am"
 def test_2(vast_instance): ask(vast_instance)
 """,
@@ -41,7 +41,7 @@ def test_2(vast_instance): ask(vast_instance)
 def anyio_backend(): return "asyncio"
 @pytest.mark.anyio
 async def test_1(vast_instance):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(vast_instance.endpoint)).text == "here I am"
 def test_2(vast_instance): ask(vast_instance)
 """,
@@ -49,11 +49,11 @@ def test_2(vast_instance): ask(vast_instance)
     **{
         f"timeout, {how}": with_plugin(
             "timeout",
-            "--timeout=3",
+            "--timeout=10",
             *options,
             source="""
 @pytest.fixture
-def vast_workload(): return command("sleep 4; exec python3 server.py", files={"server.py": "server.py"}, gpus=0)
+def vast_workload(): return command("sleep 11; exec python3 server.py", files={"server.py": "server.py"}, gpus=0)
 def test_1(vast_instance): ask(vast_instance)
 def test_2(vast_instance_factory, vast_workload): ask(vast_instance_factory(vast_workload))
 """,
@@ -67,7 +67,7 @@ def test_2(vast_instance_factory, vast_workload): ask(vast_instance_factory(vast
     },
     "timeout, a test that hangs": with_plugin(
         "timeout",
-        "--timeout=3",
+        "--timeout=10",
         source="""
 import time
 def test_1(vast_instance): time.sleep(60)
@@ -75,7 +75,7 @@ def test_2(vast_instance): ask(vast_instance)
 def test_3(vast_instance): ask(vast_instance)
 """,
         failed=1,
-        says=("*Timeout (>3.0s) from pytest-timeout*",),
+        says=("*Timeout (>10.0s) from pytest-timeout*",),
     ),
     "randomly": with_plugin("randomly"),
     "repeat": with_plugin("repeat", "--count=3", passed=6),
