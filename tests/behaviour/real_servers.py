@@ -10,6 +10,15 @@ from tests.behaviour import conftest as renting
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
+def hold_port(port: int) -> str:
+    """Shell text that has another program listen on a port of the loopback interface, and waits until it does."""
+    connect = f'import socket; socket.create_connection(("127.0.0.1", {port}))'
+    return (
+        f"python3 -m http.server {port} --bind 127.0.0.1 > /dev/null 2>&1 &\n"
+        f"until python3 -c '{connect}' 2> /dev/null; do sleep 0.1; done\n"
+    )
+
+
 def conftest(adapter: type[HttpServer], workload: str, before: str) -> str:
     """A conftest file with a workload.
 

@@ -19,6 +19,7 @@ from tests.behaviour import conftest as renting
 from tests.behaviour.real_servers import SYSTEM_PATH
 from tests.behaviour.real_servers import assert_nobody_blamed
 from tests.behaviour.real_servers import conftest
+from tests.behaviour.real_servers import hold_port
 from tests.support import tiny_gguf
 
 pytest.importorskip("xllamacpp", reason="there is no wheel of llama.cpp's server for this machine")
@@ -35,10 +36,6 @@ def ask(instance, headers):
         json={"model": MODEL, "prompt": "The cheapest machine", "max_tokens": 4, "temperature": 0},
         timeout=60,
     )
-"""
-HOLD_PORT = """
-python3 -m http.server 8080 --bind 127.0.0.1 > /dev/null 2>&1 &
-until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8080))' 2> /dev/null; do sleep 0.1; done
 """
 ENV = {"PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}"}
 QUICK = ("--threads", "1")
@@ -134,7 +131,7 @@ def test_2_loses_its_server(vast_instance):
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            good, {"before": HOLD_PORT}, "workload_fatal: address_in_use", id="port taken", marks=pytest.mark.slow
+            good, {"before": hold_port(8080)}, "workload_fatal: address_in_use", id="port taken", marks=pytest.mark.slow
         ),
         pytest.param(good, {"gpus": 1}, "workload_fatal: built_without_gpu", id="no CUDA", marks=pytest.mark.slow),
     ],

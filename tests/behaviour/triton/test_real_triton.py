@@ -20,6 +20,7 @@ from tests.behaviour import conftest as renting
 from tests.behaviour.real_servers import SYSTEM_PATH
 from tests.behaviour.real_servers import assert_nobody_blamed
 from tests.behaviour.real_servers import conftest
+from tests.behaviour.real_servers import hold_port
 
 PLACE = Path(os.environ.get("VASTGPU_TRITON", ".")).resolve()
 if "VASTGPU_TRITON" not in os.environ:
@@ -48,7 +49,6 @@ class TritonPythonModel:
         inputs = [triton.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
         return [triton.InferenceResponse([triton.Tensor("y", each + 1)]) for each in inputs]
 """
-HOLD_PORT = "python3 -m http.server 8000 --bind 127.0.0.1 > /dev/null 2>&1 &\nsleep 1\n"
 BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT32", "data": [41]}]}
 
 
@@ -183,7 +183,9 @@ def test_5_is_killed(vast_instance):
             id="refused inference",
             marks=pytest.mark.slow,
         ),
-        pytest.param(ADDS_ONE, {"before": HOLD_PORT}, "*Socket '127.0.0.1:8000' already in use*", id="port taken"),
+        pytest.param(
+            ADDS_ONE, {"before": hold_port(8000)}, "*Socket '127.0.0.1:8000' already in use*", id="port taken"
+        ),
         pytest.param(
             ADDS_ONE,
             {"args": ("--no-such-flag",)},

@@ -23,6 +23,7 @@ from tests.behaviour import conftest as renting
 from tests.behaviour.real_servers import SYSTEM_PATH
 from tests.behaviour.real_servers import assert_nobody_blamed
 from tests.behaviour.real_servers import conftest
+from tests.behaviour.real_servers import hold_port
 
 PLACE = Path(os.environ.get("VASTGPU_VLLM", "."))
 MODEL = PLACE / "tiny-llama"
@@ -51,7 +52,7 @@ def ask(instance):
 # A child of the server, by what it calls itself; from within the script that becomes the server, and from a test.
 ENGINE = "ps -eo pid,ppid,args | awk '$3 ~ /EngineCore/ {print $1}'"
 KILL_ENGINE = f'{{ while sleep 0.2; do for pid in $({ENGINE}); do sleep 1; kill -9 "$pid"; exit; done; done; }} &\n'
-HOLD_PORT = "python3 -m http.server 8000 --bind 127.0.0.1 > /dev/null 2>&1 &\nsleep 2\n"
+HOLD_PORT = hold_port(8000)
 
 
 def write_suite(
