@@ -29,7 +29,8 @@ from tests.support.runs import end_process
 from tests.support.runs import run_directories
 from tests.support.vast import search_offers
 
-LEASE_S = 8
+LEASE_S = 12
+"""A heartbeat every three seconds, on a machine that may stand still for five."""
 BOOT_TIMEOUT_S = 20
 GONE_WITHIN_S = LEASE_S + BOOT_TIMEOUT_S + 15
 """The longest that anything may live on: nobody is left, and the owner never got in to shorten the first lease."""
