@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,33 @@ def test_the_last_words_of_a_worker_are_passed_on_before_the_end(host: Proxy) ->
     last.remote_exec("import atexit, os; atexit.register(os.write, 2, b'bye' * 10_000)").waitclose()
     host.group.terminate(10.0)
     assert host.said() == f"[gw0] {'bye' * 10_000}\n"
+
+
+STANDS_STILL = f"""
+import os, subprocess, sys, threading, time
+sys.path.append({str(Path(proxy.__file__).parent)!r})
+from proxy import LAST_S, Relays
+
+def says_late():
+    time.sleep(LAST_S / 2)  # is over as soon as the machine goes on
+    time.sleep(0.3)
+    os.write(writing, b"bye")
+    os.close(writing)
+
+relays = Relays(1)
+writing = relays.open("gw0")
+threading.Thread(target=says_late, daemon=True).start()
+stops = f"sleep 0.3; kill -STOP {{os.getpid()}}; sleep {{LAST_S + 0.5}}; kill -CONT {{os.getpid()}}"
+subprocess.Popen(["sh", "-c", stops], stdout=subprocess.DEVNULL)
+relays.close(LAST_S)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_time_in_which_the_machine_stands_still_is_not_that_of_the_last_words() -> None:
+    done = subprocess.run([sys.executable, "-c", STANDS_STILL], capture_output=True, text=True, check=True)
+    assert done.stdout == "[gw0] bye\n"
 
 
 def test_what_comes_for_a_worker_that_has_been_killed_shows_no_error(
