@@ -21,6 +21,7 @@ from pytest_vastgpu.ssh.login import HostKeyPin
 from tests.ssh.conftest import Server
 from tests.ssh.conftest import log_in
 from tests.ssh.conftest import start_asyncssh
+from tests.support.looks import PATIENCE_S
 from tests.support.looks import refusing
 
 if TYPE_CHECKING:
@@ -206,8 +207,13 @@ def _hang_up_after_the_banner(client: socket.socket) -> None:
     ],
 )
 def test_what_accepts_but_does_not_let_us_speak(
-    key: KeyPair, talk: Callable[[socket.socket], None], words: str, caplog: pytest.LogCaptureFixture
+    key: KeyPair,
+    talk: Callable[[socket.socket], None],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.login.LEAVE_S", PATIENCE_S)  # why one has failed is told however late
     silent = "within" in words
     with listener(talk) as address:
         failed = failure(address, key=key, timeout_s=0.5 if silent else 20)
