@@ -34,6 +34,12 @@ BIG = bytes(range(256)) * 80_000
 """More than fits into all windows and buffers: 20 MB."""
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that neither prints nor ends once its input has ended is waited for: a busy machine may be slow."""
+    monkeypatch.setattr("pytest_vastgpu.ssh.execution.LEAVE_S", PATIENCE_S)
+
+
 @dataclass
 class Talk:
     """A conversation that goes on in a thread."""
@@ -73,6 +79,7 @@ def talk(connection: SshConnection, command: str, once: bool = False) -> Iterato
             home.close()
 
 
+@pytest.mark.usefixtures("patient")
 def test_megabytes_go_both_ways_and_a_side_that_takes_nothing_holds_up_no_other_command(
     connection: SshConnection,
 ) -> None:
@@ -91,6 +98,7 @@ def test_megabytes_go_both_ways_and_a_side_that_takes_nothing_holds_up_no_other_
         assert cat.done.result(PATIENCE_S).exit_code == 0
 
 
+@pytest.mark.usefixtures("patient")
 def test_each_end_is_passed_on_and_standard_error_is_apart(connection: SshConnection) -> None:
     with talk(connection, "cat; echo end; echo apart >&2; exit 3") as cat:
         cat.home.sendall(b"half ")
@@ -122,6 +130,7 @@ def test_home_sees_the_end_of_a_connection_that_breaks(tmp_path: Path, key: KeyP
     assert (done.exit_code, done.problem) == (None, "the connection broke")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_login_shell_that_runs_something_else_is_told_and_takes_nothing(tmp_path: Path, key: KeyPair) -> None:
     server = start_asyncssh(tmp_path, key, "tmux-once")
     try:
