@@ -6,6 +6,7 @@ import queue
 import re
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import cast
 import pytest
 
 from pytest_vastgpu.core.clock import Deadline
+from pytest_vastgpu.core.clock import Repeated
+from pytest_vastgpu.core.clock import SystemClock
 from pytest_vastgpu.local.embed import LocalMarket
 from pytest_vastgpu.model import ProbeFailure
 from pytest_vastgpu.model import ProbeResult
@@ -29,7 +32,19 @@ from tests.support.local.api import Api
 from tests.support.looks import PATIENCE_S
 from tests.support.looks import until
 
-LEASE_S = 5
+LEASE_S = 300
+"""Longer than any machine stalls: an instance that hears nothing for so long ends itself."""
+
+
+class Hurried(SystemClock):
+    """Has heartbeats beat far more often than such a lease asks for."""
+
+    def repeat(self, name: str, step: Callable[[], float | None], first_s: float = 0.0) -> Repeated:
+        def hurried() -> float | None:
+            pause_s = step()
+            return None if pause_s is None else min(pause_s, 1.0)
+
+        return super().repeat(name, hurried, first_s)
 
 
 @pytest.fixture
@@ -38,7 +53,7 @@ def reconnecting() -> Iterator[ReconnectingConnection]:
     key = load_key({}, Path("/nonexistent"))
     fleet = {"market": {"rate_limits": False}, "this_machine": True}
     with LocalMarket(fleet=fleet) as market, Api(market) as api:
-        script = onstart(self_destruct(market.url), lease_s=LEASE_S, boot_timeout_s=60, lifetime_s=600)
+        script = onstart(self_destruct(market.url), lease_s=5, boot_timeout_s=LEASE_S, lifetime_s=600)
         instance_id = api.rent(1, onstart=script, runtype="ssh_direct")
         api.http.post(f"/api/v0/instances/{instance_id}/ssh/", json={"ssh_key": key.public_line})
         row = api.becomes(instance_id, actual_status="running")
@@ -50,7 +65,9 @@ def reconnecting() -> Iterator[ReconnectingConnection]:
 
 def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(reconnecting: ReconnectingConnection) -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    heartbeat = Heartbeat(reconnecting, LEASE_S, Deadline.after(1000), told.put, arm_within_s=PATIENCE_S)
+    heartbeat = Heartbeat(
+        reconnecting, LEASE_S, Deadline.after(1000), told.put, clock=Hurried(), arm_within_s=PATIENCE_S
+    )
     heartbeat.start()
     until(lambda: heartbeat.known, bool)
     assert told.get(timeout=PATIENCE_S) == "dead man's switch armed (curl)"
@@ -93,11 +110,14 @@ def test_it_keeps_the_lease_going_tells_what_changes_and_has_last_words(reconnec
 
 @pytest.mark.slow
 def test_an_instance_that_ended_itself_is_always_known_to_have_given_up(reconnecting: ReconnectingConnection) -> None:
+    before = Heartbeat(reconnecting, LEASE_S, Deadline.after(1000), lambda _: None, arm_within_s=PATIENCE_S)
+    before.start()
+    until(lambda: before.known, bool)
+    assert before.last_words(LEASE_S) is not None
     heartbeat = Heartbeat(reconnecting, 2, Deadline.after(100), lambda _: None)
-    heartbeat.start()
-    until(lambda: heartbeat.known, bool)
+    heartbeat.switch = before.switch
     time.sleep((0.9 - time.time()) % 1)  # its clock tells whole seconds: the shortest lease
-    assert heartbeat.last_words(2) is not None
+    heartbeat._step()  # once: the next one might come too late
     until(lambda: reconnecting.connection_if_any(), lambda connection: connection is None)
     assert heartbeat.gave_up
 
