@@ -52,8 +52,6 @@ from tests.support.looks import until
 
 SHORT = Timeouts(
     rate_limits=False,
-    black_hole_s=1.0,
-    connect_s=1.0,
     look_least_s=0.1,
     look_most_s=0.1,
     destroy_pause_s=0.1,

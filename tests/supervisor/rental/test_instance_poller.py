@@ -23,11 +23,12 @@ from pytest_vastgpu.providers.vast.client import MarketClient
 from pytest_vastgpu.providers.vast.throttle import Throttle
 from pytest_vastgpu.supervisor.rental.instance_poller import InstancePoller
 from pytest_vastgpu.supervisor.rental.instance_poller import StatusUpdate
+from tests.support.looks import PATIENCE_S
 from tests.support.vast import make_status
 from tests.support.vast import search_offers
 
 NO_PAUSES = Timeouts(look_least_s=0.0, look_most_s=0.0)
-LONG_S = 20.0
+LONG_S = PATIENCE_S
 """Longer than anything here takes; nothing waits that long unless it is broken."""
 
 
