@@ -279,7 +279,7 @@ def _(scene: Scene) -> None:
 def ends_as(actual: str, intended: str) -> Check:
     def look(scene: Scene) -> None:
         row = scene.api.becomes(scene.booting(), actual_status=actual, intended_status=intended)
-        until(lambda: scene.ssh(row, "true").returncode, lambda code: code == 255)
+        until(lambda: scene.ssh(row, "true", "ConnectTimeout=5").returncode, lambda code: code == 255)
 
     return look
 

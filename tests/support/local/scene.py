@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.local.api import Api
+from tests.support.looks import PATIENCE_S
 
 Check = Callable[["Scene"], None]
 CHECKS: dict[str, Check] = {}
@@ -43,13 +44,13 @@ class Scene:
         return [each["state"] for each in states]
 
     def ssh(self, row: dict[str, Any], command: str, *options: str) -> subprocess.CompletedProcess[str]:
-        flags = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "BatchMode=yes"]
-        flags += ["ConnectTimeout=5", *options]
+        # The first value of an option counts.
+        flags = [*options, f"ConnectTimeout={PATIENCE_S:.0f}", "StrictHostKeyChecking=no"]
+        flags += ["UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "BatchMode=yes"]
         line = ["ssh", "-F", "/dev/null", "-i", str(self.key), "-p", str(row["ssh_port"])]
         line += [word for flag in flags for word in ("-o", flag)]
-        return subprocess.run(
-            [*line, f"root@{row['ssh_host']}", command], capture_output=True, text=True, timeout=60, check=False
-        )
+        line += [f"root@{row['ssh_host']}", command]
+        return subprocess.run(line, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
 
     def inside(self, command: str) -> subprocess.CompletedProcess[str]:
         return self.ssh(self.running(), command)
