@@ -76,7 +76,8 @@ class Tunnel:
         return channel is not None
 
     def _accept(self) -> None:
-        with selectors.DefaultSelector() as selector:
+        # They are closed here: this thread would wait for ever on what another one closes.
+        with self._listener, self._wake_receiver, selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake_receiver, selectors.EVENT_READ)
             while not self._closed:
@@ -134,8 +135,7 @@ class Tunnel:
         ends = time.monotonic() + LEAVE_S
         self._wake_sender.send(b"x")
         self._thread.join(LEAVE_S)
-        for each in (self._listener, self._wake_receiver, self._wake_sender):
-            each.close()
+        self._wake_sender.close()
         with self._lock:
             relays = list(self._relays)
         for relay in relays:

@@ -327,3 +327,15 @@ def test_closing_resets_the_clients_and_frees_the_port(connection: SshConnection
             assert_reset(client)
             with pytest.raises(ConnectionRefusedError):
                 dial(tunnel)
+
+
+def test_a_thread_that_comes_late_to_the_end_of_its_tunnel_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_vastgpu.ssh.tunnel.LEAVE_S", 0.0)
+    tunnels = [Tunnel(lambda: None, 1) for _ in range(50)]
+    for tunnel in tunnels:
+        tunnel.close()
+    for tunnel in tunnels:
+        tunnel._thread.join(LONG_S)
+        assert not tunnel._thread.is_alive()
+        with pytest.raises(ConnectionRefusedError):
+            dial(tunnel)
