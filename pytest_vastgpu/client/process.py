@@ -249,7 +249,7 @@ class SupervisorProcess:
         if self._process is None:
             return ""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)  # its connections close a moment before it exits
+            self._process.wait(LEAVES_WITHIN_S)  # its connections close before it exits
         code = self._process.poll()
         if code is None:
             return ""
