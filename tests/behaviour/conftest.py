@@ -40,6 +40,12 @@ SERVER = (
 )
 """The smallest server there is."""
 
+
+def serving_once(path: Path) -> str:
+    """The text of that server, which starts to serve once a file exists."""
+    return f"import os, time\nwhile not os.path.exists({str(path)!r}):\n    time.sleep(0.05)\n{SERVER}"
+
+
 WORKLOAD = """
 import httpx, pytest
 from pytest_vastgpu import command

@@ -12,6 +12,7 @@ from pytest_vastgpu.local.embed import LocalMarket
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
 from tests.behaviour.conftest import Start
+from tests.support.limits import conftest_with
 from tests.support.looks import alive
 from tests.support.looks import is_running
 from tests.support.looks import until
@@ -24,14 +25,7 @@ SLACK_S = 120.0
 ACQUIRES = WORKLOAD + "def test_it(vast_instance): pass\n"
 SLEEPS = WORKLOAD + "import time\ndef test_it(vast_instance): time.sleep(600)\n"
 SLEEPS_LATE = SLEEPS.replace("(vast_instance): ", "(request): request.getfixturevalue('vast_instance'); ")
-PATIENT = """
-from dataclasses import replace
-from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.plugin.options import TIMEOUTS
-
-def pytest_configure(config):
-    config.stash[TIMEOUTS] = replace(DEFAULTS, exchange_s=600.0)
-"""
+PATIENT = conftest_with(exchange_s=600.0)
 """A run in which a call may take long, unless somebody ends it."""
 
 
@@ -163,16 +157,9 @@ def test_a_supervisor_that_is_stopped_is_given_up_and_its_guard_gives_back(
     assert alive(market) == set()
 
 
-QUICK = """
-from dataclasses import replace
-from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.plugin.options import TIMEOUTS
-
-def pytest_configure(config):
-    config.stash[TIMEOUTS] = replace(DEFAULTS, told_every_s=1.0, rate_limits=False)
-"""
+QUICK = conftest_with(told_every_s=1.0, rate_limits=False)
 """A run that says often what it waits for."""
-IMPATIENT = QUICK.replace("told_every_s", "answers_s=8.0, told_every_s")
+IMPATIENT = conftest_with(answers_s=8.0, told_every_s=1.0, rate_limits=False)
 """A run that gives up a supervisor soon, and not one that a busy machine does not let run for some seconds."""
 
 

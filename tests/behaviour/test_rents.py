@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pytest_vastgpu.local.embed import LocalMarket
-from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import RentFrom
+from tests.behaviour.conftest import serving_once
 from tests.support.looks import alive
 from tests.support.looks import until
 from tests.support.runs import PytestRun
@@ -303,11 +303,6 @@ def test_good(vast_instance, n): ask(vast_instance)
 
 
 STAGES = {"renting": "renting machine", "booting": "booting", "warming": "server launched"}
-SERVES_LATER = """
-import os, time
-while not os.path.exists({path!r}):
-    time.sleep(0.05)
-"""
 
 
 @pytest.mark.parametrize(("stage", "seed"), [slow(stage, seed) for stage in STAGES for seed in range(1, 4)])
@@ -321,8 +316,8 @@ def test_a_worker_that_dies_while_it_waits_changes_nothing(
         "  with open(name, 'w') as file: file.write(str(os.getpid()))\n"
         "  os.replace(name, name + '.pid')\n"
     )
-    go, server = pytester.path / "go", pytester.path / "server.py"
-    server.write_text(SERVES_LATER.format(path=str(go)) + SERVER)
+    go = pytester.path / "go"
+    pytester.path.joinpath("server.py").write_text(serving_once(go))
     workers = random.Random(seed).randint(2, 4)
     pytester.makepyfile(
         SUITE + TWO_WORKLOADS.replace("@pytest.mark.vast(TWO)", "").replace("def test_none(): pass", "")

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.behaviour.conftest import SERVER
 from tests.behaviour.conftest import WORKLOAD
 from tests.behaviour.conftest import RentFrom
+from tests.behaviour.conftest import serving_once
 from tests.support.screen import Screen
 from tests.support.screen import run_on_screen
 
@@ -35,8 +35,8 @@ def watched(pytester: pytest.Pytester, columns: int, *options: str, **environ: s
     """The screen at the end, and all screens before on which a wait was shown. It ends once it has changed in place."""
     screen, waits = Screen(columns), []
     pytester.makepyfile(test_it=TESTS)
-    seen, server = pytester.path / "seen", pytester.path / "server.py"
-    server.write_text(f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.05)\n{SERVER}")
+    seen = pytester.path / "seen"
+    pytester.path.joinpath("server.py").write_text(serving_once(seen))
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *options]
 
     def look(screen: Screen) -> None:

@@ -19,13 +19,12 @@ from typing import Any
 
 import pytest
 
-from pytest_vastgpu.core.ownership import is_owned
 from pytest_vastgpu.local.container import isolation
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.support.looks import alive
 from tests.support.looks import until
 from tests.support.runs import end_guards
-from tests.support.runs import run_directories
+from tests.support.runs import until_over
 
 CHECKOUT = Path(__file__).parents[2]
 MACHINES: tuple[Mapping[str, Any], ...] = ({"count": 8},)
@@ -120,8 +119,7 @@ class HiddenHosts:
             market = self._market
             try:
                 until(lambda: alive(market), lambda left: not left)
-                # Their supervisors still ask the market whether that is so.
-                until(lambda: [each for each in run_directories() if is_owned(each)], lambda owned: not owned)
+                until_over()
             finally:
                 market.stop()
                 end_guards()

@@ -19,8 +19,10 @@ import pytest
 from pytest_vastgpu.core.ledger_record import FILE
 from pytest_vastgpu.core.ledger_record import Record
 from pytest_vastgpu.core.ledger_record import read_ledger
+from pytest_vastgpu.core.ownership import is_owned
 from pytest_vastgpu.core.ownership import ownership
 from tests.support.looks import is_running
+from tests.support.looks import until
 
 
 class PytestRun:
@@ -129,6 +131,11 @@ def ending_once_read(directory: Path, module: ModuleType, reads: str, patch: pyt
 
         patch.setattr(module, reads, read_and_end)
         yield
+
+
+def until_over() -> None:
+    """Wait until no supervisor owns a run any more: until then it writes, and asks its market."""
+    until(lambda: [each for each in run_directories() if is_owned(each)], lambda owned: not owned)
 
 
 def guards() -> list[int]:

@@ -9,9 +9,11 @@ import signal
 import pytest
 
 from pytest_vastgpu.client import warm
+from pytest_vastgpu.core.timeouts import DEFAULTS
 from tests.behaviour.on_host.test_losses import ONCE_BOTH_ARE_THERE
 from tests.behaviour.on_host.test_losses import QUICK_TO_BELIEVE
 from tests.support.hidden import HiddenHosts
+from tests.support.limits import conftest_with
 from tests.support.runs import PytestRun
 
 WRITES = """
@@ -38,14 +40,7 @@ def test_3_hangs():
 """
 
 
-HAS_TIME = """
-from dataclasses import replace
-from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.plugin.options import TIMEOUTS
-
-def pytest_configure(config):
-    config.stash[TIMEOUTS] = replace(DEFAULTS, fetch_interrupted_s=DEFAULTS.fetch_most_s)
-"""
+HAS_TIME = conftest_with(fetch_interrupted_s=DEFAULTS.fetch_most_s)
 """A conftest file: what is fetched after Ctrl-C may take as long as without."""
 
 

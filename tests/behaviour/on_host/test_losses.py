@@ -18,15 +18,9 @@ from pytest_vastgpu.errors import LocalMarketError
 from pytest_vastgpu.local.embed import LocalMarket
 from tests.support.hidden import HiddenHosts
 from tests.support.hidden import hidden_hosts as hidden_hosts
+from tests.support.limits import conftest_with
 
-QUICK_TO_BELIEVE = """
-from dataclasses import replace
-from pytest_vastgpu.core.timeouts import DEFAULTS
-from pytest_vastgpu.plugin.options import TIMEOUTS
-
-def pytest_configure(config):
-    config.stash[TIMEOUTS] = replace(DEFAULTS, look_most_s=0.2)
-"""
+QUICK_TO_BELIEVE = conftest_with(look_most_s=0.2)
 """A conftest file: a second look at an instance that seems to be lost follows at once."""
 
 ONCE_BOTH_ARE_THERE = """

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vastgpu.core.ownership import is_owned
 from tests.behaviour.on_host.test_suite import ran
 from tests.support.hidden import HiddenHosts
 from tests.support.hidden import hidden_hosts as hidden_hosts
-from tests.support.looks import until
-from tests.support.runs import run_directories
+from tests.support.runs import until_over
 
 SECRET = "my-0wn-s3cret"
 
@@ -147,7 +145,7 @@ def test_a_worker_finds_what_it_would_find_at_home(hidden_hosts: HiddenHosts, ho
     assert "= 13 passed in " in result.lines[-1], "and no warning"
     assert "[gw0]" in result.output
     assert SECRET not in result.output
-    until(lambda: [each for each in run_directories() if is_owned(each)], lambda owned: not owned)  # it still writes
+    until_over()
     written = [path for path in home.rglob("*") if path.is_file() and not path.is_socket()]
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
